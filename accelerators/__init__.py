@@ -1,0 +1,1 @@
+"""Machines that multiply matrices: the systolic array (``accelerators.systolic``)."""

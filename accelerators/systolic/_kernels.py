@@ -1,0 +1,596 @@
+"""The tile-level pipeline of a systolic array, event by event, and the search over its mappings (numba).
+
+The tests hold it against a plain-Python event simulation without the shortcut, the closed forms, and brute-force counts of
+distinct elements. Times are in cycles (floats: a transfer need not end on a cycle). The pipeline is a max-plus system: an event starts when the last of
+what it waits for is over, and takes its time. So no time grows when a duration shrinks, and once one pass of a loop has
+shifted every clock by the same amount, all further equal passes do the same and need not be replayed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# Fields of the machine vector `hw` (float64).
+ROWS, COLUMNS, LATENCY, OVERLAP, DRAIN_SHIFT, DATAFLOW, MAC_CYCLES = 0, 1, 2, 3, 4, 5, 6
+IN_BPC, WEIGHT_BPC, OUT_BPC, OFF_BPC, OFF_LATENCY = 7, 8, 9, 10, 11
+IN_CAP, WEIGHT_CAP, OUT_CAP = 12, 13, 14
+IN_DOUBLE, WEIGHT_DOUBLE, OUT_DOUBLE = 15, 16, 17
+HW_FIELDS = 18
+WS, OS, IS = 0, 1, 2
+NONE, WEIGHTS, FULL = 0, 1, 2
+
+# Fields of the problem vector `job` (float64).
+BATCH, A_BYTES, B_BYTES, P_BYTES, A_HERE, B_HERE = 0, 1, 2, 3, 4, 5
+VECTOR_CYCLES, ROW_CYCLES, EXTRA_LOAD, STORE = 6, 7, 8, 9
+JOB_FIELDS = 10
+
+# Fields of a result (float64).
+TIME, LOAD_A, LOAD_B, LOAD_PARTIAL, LOAD_EXTRA, STORE_PARTIAL, STORE_OUT = 0, 1, 2, 3, 4, 5, 6
+IN_READ, WEIGHT_READ, OUT_READ, OUT_WRITE, FOLDS, ARRAY_BUSY, VECTOR_BUSY, STEPS = 7, 8, 9, 10, 11, 12, 13, 14
+RESULT_FIELDS = 15
+
+# Clocks of the pipeline's state.
+_DMA, _DONE1, _DONE2, _FREE1, _FREE2, _VECTOR, _PENDING = 0, 1, 2, 3, 4, 5, 6
+_READY_A, _READY_B, _READY_P, _READY_X, _LOAD_START, _LOAD_END, _STREAM, _STREAM_END, _LEFT = 7, 8, 9, 10, 11, 12, 13, 14, 15
+_CLOCKS = 16
+
+ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], dtype=np.int64)
+"""Loop orders, outermost first: 0 = m, 1 = n, 2 = k."""
+
+MAX_STEPS = 1 << 20
+
+
+@njit(cache=True, nogil=True)
+def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, stream_interval):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Advance the array's clocks over ``count`` equal folds of ``stream`` operands; returns when the last result has left."""
+    rows, columns, latency = hw[ROWS], hw[COLUMNS], hw[LATENCY]
+    overlap, dataflow = int(hw[OVERLAP]), int(hw[DATAFLOW])
+    injected = stream_interval * (stream - 1)
+    interval = stream_interval * stream
+    shift = rows if hw[DRAIN_SHIFT] > 0 else 0.0
+    load_start, load_end, begin, free, left = (
+        clock[_LOAD_START],
+        clock[_LOAD_END],
+        clock[_STREAM],
+        clock[_STREAM_END],
+        clock[_LEFT],
+    )
+    fold = 0
+    step = -1.0
+    while fold < count:
+        old_start, old_end, old_begin, old_free, old_left = load_start, load_end, begin, free, left
+        if dataflow == OS:
+            begin = max(stream_ready, out_ready, load_ready)
+            if overlap == FULL:
+                begin = max(begin, free, old_begin + shift if old_left > 0 else 0.0)
+            else:
+                begin = max(begin, left)
+            load_start = begin
+            load_end = begin
+            left = begin + injected + (rows - 1) + (columns - 1) + latency + shift
+        else:
+            if overlap == NONE:
+                load_start = max(left, load_ready)
+            else:
+                # The shadow registers are free once the previous fold has taken their content.
+                load_start = max(load_end, begin, load_ready)
+            load_end = load_start + load_cycles
+            begin = max(load_end, stream_ready, out_ready)
+            if overlap == WEIGHTS:
+                begin = max(begin, left)
+            elif overlap == FULL:
+                begin = max(begin, free)
+            left = begin + injected + latency * rows + (columns - 1)
+        free = begin + interval
+        fold += 1
+        shifted = begin - old_begin
+        if fold > 2 and shifted == step and (
+            load_start - old_start == shifted
+            and load_end - old_end == shifted
+            and free - old_free == shifted
+            and left - old_left == shifted
+        ):
+            jump = shifted * (count - fold)
+            load_start += jump
+            load_end += jump
+            begin += jump
+            free += jump
+            left += jump
+            fold = count
+        step = shifted
+    clock[_LOAD_START], clock[_LOAD_END], clock[_STREAM], clock[_STREAM_END], clock[_LEFT] = (
+        load_start,
+        load_end,
+        begin,
+        free,
+        left,
+    )
+    return left
+
+
+@njit(cache=True, nogil=True)
+def _transfer(clock, hw, size, after):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Move ``size`` bytes over the off-chip channel, in order; returns when it is over. An ideal channel orders nothing."""
+    if hw[OFF_BPC] == np.inf:
+        return after
+    start = max(clock[_DMA], after)
+    end = start + size / hw[OFF_BPC]
+    clock[_DMA] = end
+    return end
+
+
+@njit(cache=True, nogil=True)
+def _settle(clock, pending):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Raise clocks that can no longer delay anything to the earliest time at which they could matter."""
+    clock[_READY_A] = max(clock[_READY_A], clock[_STREAM])
+    clock[_READY_P] = max(clock[_READY_P], clock[_STREAM])
+    clock[_READY_B] = max(clock[_READY_B], clock[_LOAD_START])
+    clock[_READY_X] = max(clock[_READY_X], clock[_DONE1])
+    clock[_DMA] = max(clock[_DMA], clock[_DONE2])
+    clock[_FREE1] = max(clock[_FREE1], clock[_STREAM])
+    clock[_FREE2] = max(clock[_FREE2], clock[_STREAM])
+    clock[_VECTOR] = max(clock[_VECTOR], clock[_DONE1])
+    if pending == 0.0:
+        clock[_PENDING] = max(clock[_PENDING], clock[_DONE1])
+
+
+@njit(cache=True, nogil=True)
+def _uniform(clock, before):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The amount by which all clocks moved, or −1 if they moved by different amounts."""
+    shift = clock[_DONE1] - before[_DONE1]
+    for i in range(_CLOCKS):
+        if abs(clock[i] - before[i] - shift) > 1e-9 + 1e-13 * abs(clock[i]):
+            return -1.0
+    return shift
+
+
+@njit(cache=True, nogil=True)
+def _equal_tiles(dim, at, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """How many of the tiles after ``at`` are like it. The last tile of n may carry row-wise work and the last of k ends the
+    sums, so neither counts as like the ones before."""
+    if dim == 0:
+        size, first, second, end = msize, am, cm, trips[0]
+    elif dim == 1:
+        size, first, second, end = nsize, bn, cn, trips[1] - 1
+    else:
+        size, first, second, end = ksize, ak, bk, trips[2] - 1
+    run = 0
+    while at + run + 1 < end:
+        t = at + run + 1
+        if size[t] != size[at] or first[t] != first[at] or second[t] != second[at]:
+            break
+        run += 1
+    return run
+
+
+@njit(cache=True, nogil=True)
+def held(order, inner, outer, footprint_sum, footprint_max):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Elements an operand of dimensions ``inner`` and ``outer`` touches inside the loop over the third dimension."""
+    third = 3 - inner - outer
+    place = 0
+    for i in range(3):
+        if order[i] == third:
+            place = i
+    size = 1.0
+    for d in (inner, outer):
+        at = 0
+        for i in range(3):
+            if order[i] == d:
+                at = i
+        size *= footprint_sum[d] if at > place else footprint_max[d]
+    return size
+
+
+@njit(cache=True, nogil=True)
+def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Run one mapping: every tile in loop order, batch outermost. ``reuse`` says whether A, B and the partial sums stay in
+    their buffers across the loop that does not index them."""
+    trips = np.array([msize.size, nsize.size, ksize.size])
+    reuse_a, reuse_b, reuse_p = reuse[0], reuse[1], reuse[2]
+    rows, columns = hw[ROWS], hw[COLUMNS]
+    dataflow = int(hw[DATAFLOW])
+    n_total = 0.0
+    for j in range(nsize.size):
+        n_total += nsize[j]
+
+    result = np.zeros(RESULT_FIELDS)
+    clock = np.zeros(_CLOCKS)
+    pending = 0.0
+    o0, o1, o2 = order[0], order[1], order[2]
+    index = np.zeros(3, dtype=np.int64)
+    last = np.full(3, -1, dtype=np.int64)
+    batches = int(job[BATCH])
+    batch = 0
+    batch_clock = np.zeros(_CLOCKS)
+    batch_result = np.zeros(RESULT_FIELDS)
+    clocks = np.zeros((3, _CLOCKS))
+    results = np.zeros((3, RESULT_FIELDS))
+    waiting = np.zeros(3)
+    while batch < batches:
+        batch_clock[:] = clock
+        batch_result[:] = result
+        batch_pending = pending
+        last[:] = -1
+        outer = 0
+        while outer < trips[o0]:
+            clocks[0, :] = clock
+            results[0, :] = result
+            waiting[0] = pending
+            index[o0] = outer
+            middle = 0
+            while middle < trips[o1]:
+                clocks[1, :] = clock
+                results[1, :] = result
+                waiting[1] = pending
+                index[o1] = middle
+                inner = 0
+                while inner < trips[o2]:
+                    clocks[2, :] = clock
+                    results[2, :] = result
+                    waiting[2] = pending
+                    index[o2] = inner
+                    i, j, l = index[0], index[1], index[2]
+                    # --- loads, in the order B, A, partial sums, operands of the vector operators
+                    double_after = clock[_DONE2]
+                    single_after = clock[_DONE1]
+                    if job[B_HERE] == 0.0 and not (last[1] == j and last[2] == l) and not (reuse_b and i > 0):
+                        size = bk[l] * bn[j] * job[B_BYTES]
+                        end = _transfer(clock, hw, size, double_after if hw[WEIGHT_DOUBLE] > 0 else single_after)
+                        clock[_READY_B] = end + hw[OFF_LATENCY]
+                        result[LOAD_B] += size
+                    if job[A_HERE] == 0.0 and not (last[0] == i and last[2] == l) and not (reuse_a and j > 0):
+                        size = am[i] * ak[l] * job[A_BYTES]
+                        end = _transfer(clock, hw, size, double_after if hw[IN_DOUBLE] > 0 else single_after)
+                        clock[_READY_A] = end + hw[OFF_LATENCY]
+                        result[LOAD_A] += size
+                    new_output = not (last[0] == i and last[1] == j)
+                    first_sum = l == 0
+                    last_sum = l == trips[2] - 1
+                    spilled = trips[2] > 1 and not reuse_p
+                    if spilled and new_output and not first_sum:
+                        size = msize[i] * nsize[j] * job[P_BYTES]
+                        end = _transfer(clock, hw, size, double_after if hw[OUT_DOUBLE] > 0 else single_after)
+                        clock[_READY_P] = end + hw[OFF_LATENCY]
+                        result[LOAD_PARTIAL] += size
+                    outputs = cm[i] * cn[j]
+                    if last_sum and job[EXTRA_LOAD] > 0.0:
+                        size = outputs * job[EXTRA_LOAD]
+                        end = _transfer(clock, hw, size, double_after)
+                        clock[_READY_X] = end + hw[OFF_LATENCY]
+                        result[LOAD_EXTRA] += size
+                    # --- the write-back that the step before left
+                    if pending > 0.0:
+                        end = _transfer(clock, hw, pending, clock[_PENDING])
+                        clock[_FREE2] = clock[_FREE1]
+                        clock[_FREE1] = end
+                        pending = 0.0
+                    # --- compute
+                    m, n, k = msize[i], nsize[j], ksize[l]
+                    if dataflow == WS:
+                        fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(n / columns), m
+                    elif dataflow == OS:
+                        fold_rows, fold_columns, stream = np.ceil(m / rows), np.ceil(n / columns), k
+                    else:
+                        fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(m / columns), n
+                    count = fold_rows * fold_columns
+                    k_folds = 1.0 if dataflow == OS else fold_rows
+                    adds = 0.0 if first_sum else 1.0
+                    # Rows and columns in use decide what the buffers must deliver in a cycle.
+                    interval = hw[MAC_CYCLES]
+                    load_cycles = rows
+                    if dataflow == WS:
+                        interval = max(interval, min(rows, k) * job[A_BYTES] / hw[IN_BPC])
+                        load_cycles = max(load_cycles, min(rows, k) * min(columns, n) * job[B_BYTES] / hw[WEIGHT_BPC])
+                    elif dataflow == IS:
+                        interval = max(interval, min(rows, k) * job[B_BYTES] / hw[WEIGHT_BPC])
+                        load_cycles = max(load_cycles, min(rows, k) * min(columns, m) * job[A_BYTES] / hw[IN_BPC])
+                    else:
+                        interval = max(interval, min(rows, m) * job[A_BYTES] / hw[IN_BPC])
+                        interval = max(interval, min(columns, n) * job[B_BYTES] / hw[WEIGHT_BPC])
+                    written = m * n * k_folds * job[P_BYTES]
+                    read = m * n * (k_folds - 1.0 + adds) * job[P_BYTES]
+                    interval = max(interval, (written + read) / hw[OUT_BPC] / (count * stream))
+                    # A stationary operand comes from its buffer in either role.
+                    load_ready = clock[_READY_A] if dataflow == IS else clock[_READY_B]
+                    stream_ready = clock[_READY_B] if dataflow == IS else clock[_READY_A]
+                    out_ready = clock[_READY_P]
+                    if new_output and hw[OUT_CAP] < np.inf:
+                        out_ready = max(out_ready, clock[_FREE2] if hw[OUT_DOUBLE] > 0 else clock[_FREE1])
+                    done = run_folds(
+                        clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, interval
+                    )
+                    # Operand buffers are free again when their content has streamed into the array.
+                    clock[_DONE2] = clock[_DONE1]
+                    clock[_DONE1] = clock[_STREAM_END]
+                    result[FOLDS] += count
+                    result[ARRAY_BUSY] += count * interval * stream
+                    result[IN_READ] += job[A_BYTES] * (m * k if dataflow == IS else m * k * fold_columns)
+                    if dataflow == WS:
+                        result[WEIGHT_READ] += job[B_BYTES] * k * n
+                    elif dataflow == OS:
+                        result[WEIGHT_READ] += job[B_BYTES] * k * n * fold_rows
+                    else:
+                        result[WEIGHT_READ] += job[B_BYTES] * k * n * fold_columns
+                    result[OUT_WRITE] += written
+                    result[OUT_READ] += read
+                    # --- results
+                    if last_sum:
+                        work = outputs * job[VECTOR_CYCLES]
+                        if j == trips[1] - 1:
+                            work += m * n_total * job[ROW_CYCLES]
+                        ready = done
+                        if work > 0.0 or job[EXTRA_LOAD] > 0.0:
+                            ready = max(done, clock[_VECTOR], clock[_READY_X]) + work
+                            clock[_VECTOR] = ready
+                            result[VECTOR_BUSY] += work
+                        result[OUT_READ] += outputs * job[P_BYTES]
+                        pending = outputs * job[STORE]
+                        clock[_PENDING] = ready
+                        result[STORE_OUT] += pending
+                        if pending == 0.0:
+                            clock[_FREE2] = clock[_FREE1]
+                            clock[_FREE1] = ready
+                    elif spilled:
+                        pending = m * n * job[P_BYTES]
+                        clock[_PENDING] = done
+                        result[STORE_PARTIAL] += pending
+                        result[OUT_READ] += pending
+                    last[0], last[1], last[2] = i, j, l
+                    result[STEPS] += 1.0
+                    _settle(clock, pending)
+                    run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if inner > 1 else 0
+                    if run > 0 and pending == waiting[2]:
+                        shift = _uniform(clock, clocks[2])
+                        if shift >= 0.0:
+                            for f in range(RESULT_FIELDS):
+                                result[f] += run * (result[f] - results[2, f])
+                            for c in range(_CLOCKS):
+                                clock[c] += run * shift
+                            inner += run
+                            last[o2] += run
+                    inner += 1
+                run = _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if middle > 1 else 0
+                if run > 0 and pending == waiting[1]:
+                    shift = _uniform(clock, clocks[1])
+                    if shift >= 0.0:
+                        for f in range(RESULT_FIELDS):
+                            result[f] += run * (result[f] - results[1, f])
+                        for c in range(_CLOCKS):
+                            clock[c] += run * shift
+                        middle += run
+                        last[o1] += run
+                middle += 1
+            run = _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 else 0
+            if run > 0 and pending == waiting[0]:
+                shift = _uniform(clock, clocks[0])
+                if shift >= 0.0:
+                    for f in range(RESULT_FIELDS):
+                        result[f] += run * (result[f] - results[0, f])
+                    for c in range(_CLOCKS):
+                        clock[c] += run * shift
+                    outer += run
+                    last[o0] += run
+            outer += 1
+        if batch > 1 and pending == batch_pending and batch + 1 < batches:
+            shift = _uniform(clock, batch_clock)
+            if shift >= 0.0:
+                run = batches - batch - 1
+                for f in range(RESULT_FIELDS):
+                    result[f] += run * (result[f] - batch_result[f])
+                for c in range(_CLOCKS):
+                    clock[c] += run * shift
+                batch += run
+        batch += 1
+    if pending > 0.0:
+        _transfer(clock, hw, pending, clock[_PENDING])
+    result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA])
+    return result
+
+
+@njit(cache=True, nogil=True)
+def search(hw, job, units, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The fastest mapping (least off-chip traffic among equals): every tile triple and loop order that fits its buffers.
+
+    Candidates are tried in the order of a lower bound on their time, and the search ends when no bound is below the best.
+    ``*_start`` delimit the candidate tilings of a dimension in its arrays. Returns (chosen m, n, k, order or −1, simulated,
+    result).
+    """
+    nm, nn, nk = m_start.size - 1, n_start.size - 1, k_start.size - 1
+    stats = np.zeros((3, max(nm, nn, nk), 6))  # sum and maximum of size and both footprints
+    for d in range(3):
+        starts = m_start if d == 0 else (n_start if d == 1 else k_start)
+        for c in range(starts.size - 1):
+            for t in range(starts[c], starts[c + 1]):
+                if d == 0:
+                    s, f, g = msize[t], am[t], cm[t]
+                elif d == 1:
+                    s, f, g = nsize[t], bn[t], cn[t]
+                else:
+                    s, f, g = ksize[t], ak[t], bk[t]
+                stats[d, c, 0] += s
+                stats[d, c, 1] += f
+                stats[d, c, 2] += g
+                stats[d, c, 3] = max(stats[d, c, 3], s)
+                stats[d, c, 4] = max(stats[d, c, 4], f)
+                stats[d, c, 5] = max(stats[d, c, 5], g)
+    total = nm * nn * nk * 6
+    bound = np.empty(total)
+    traffic = np.empty(total)
+    choice = np.empty((total, 4), dtype=np.int64)
+    keeps = np.empty((total, 3), dtype=np.bool_)
+    kept = 0
+    batch = job[BATCH]
+    rows, columns = hw[ROWS], hw[COLUMNS]
+    in_tile = hw[IN_CAP] / 2 if hw[IN_DOUBLE] > 0 else hw[IN_CAP]
+    weight_tile = hw[WEIGHT_CAP] / 2 if hw[WEIGHT_DOUBLE] > 0 else hw[WEIGHT_CAP]
+    out_tile = hw[OUT_CAP] / 2 if hw[OUT_DOUBLE] > 0 else hw[OUT_CAP]
+    dataflow, overlap = int(hw[DATAFLOW]), int(hw[OVERLAP])
+    shift = rows if hw[DRAIN_SHIFT] > 0 else 0.0
+    fsum = np.zeros(3)
+    fmax = np.zeros(3)
+    for cm_ in range(nm):
+        tm = m_start[cm_ + 1] - m_start[cm_]
+        for cn_ in range(nn):
+            tn = n_start[cn_ + 1] - n_start[cn_]
+            for ck in range(nk):
+                tk = k_start[ck + 1] - k_start[ck]
+                steps = tm * tn * tk
+                if steps > MAX_STEPS:
+                    continue
+                a_all = stats[0, cm_, 1] * stats[2, ck, 1] * job[A_BYTES]
+                b_all = stats[2, ck, 2] * stats[1, cn_, 1] * job[B_BYTES]
+                c_all = stats[0, cm_, 2] * stats[1, cn_, 2]
+                a_whole = batch == 1 and a_all <= hw[IN_CAP]
+                b_whole = batch == 1 and b_all <= hw[WEIGHT_CAP]
+                p_whole = batch == 1 and stats[0, cm_, 0] * stats[1, cn_, 0] * job[P_BYTES] <= hw[OUT_CAP]
+                a_tile = stats[0, cm_, 4] * stats[2, ck, 4] * job[A_BYTES]
+                b_tile = stats[2, ck, 5] * stats[1, cn_, 4] * job[B_BYTES]
+                p_tile = stats[0, cm_, 3] * stats[1, cn_, 3] * job[P_BYTES]
+                if job[A_HERE] == 0.0 and a_tile > in_tile and not a_whole:
+                    continue
+                if job[B_HERE] == 0.0 and b_tile > weight_tile and not b_whole:
+                    continue
+                if p_tile > out_tile and not (tm == 1 and tn == 1 and p_whole):
+                    continue
+                # A lower bound on compute: the folds' steady interval.
+                ms, ns, ks = stats[0, cm_, 0], stats[1, cn_, 0], stats[2, ck, 0]
+                compute = 0.0
+                if dataflow == WS:
+                    folds = _folds(k_start[ck], tk, ksize, rows) * _folds(n_start[cn_], tn, nsize, columns)
+                    stream_sum, stream_tiles = ms, tm
+                elif dataflow == OS:
+                    folds = _folds(m_start[cm_], tm, msize, rows) * _folds(n_start[cn_], tn, nsize, columns)
+                    stream_sum, stream_tiles = ks, tk
+                else:
+                    folds = _folds(k_start[ck], tk, ksize, rows) * _folds(m_start[cm_], tm, msize, columns)
+                    stream_sum, stream_tiles = ns, tn
+                q = hw[MAC_CYCLES]
+                compute = q * stream_sum * folds
+                if overlap == FULL:
+                    compute = max(compute, (shift if dataflow == OS else rows) * folds * stream_tiles)
+                if dataflow == OS:
+                    if overlap != FULL:
+                        compute += folds * stream_tiles * (rows + columns - 2 + hw[LATENCY] - q + shift)
+                elif overlap != FULL:
+                    compute += folds * stream_tiles * (hw[LATENCY] * rows + columns - 1 - q)
+                    if overlap == NONE:
+                        compute += folds * stream_tiles * rows
+                compute *= batch
+                for order_index in range(6):
+                    order = ORDERS[order_index]
+                    if _redundant(order, tm, tn, tk):
+                        continue
+                    fsum[0], fsum[2] = stats[0, cm_, 1], stats[2, ck, 1]
+                    fmax[0], fmax[2] = stats[0, cm_, 4], stats[2, ck, 4]
+                    reuse_a = a_whole or held(order, 0, 2, fsum, fmax) * job[A_BYTES] <= in_tile
+                    fsum[1], fsum[2] = stats[1, cn_, 1], stats[2, ck, 2]
+                    fmax[1], fmax[2] = stats[1, cn_, 4], stats[2, ck, 5]
+                    reuse_b = b_whole or held(order, 1, 2, fsum, fmax) * job[B_BYTES] <= weight_tile
+                    fsum[0], fsum[1] = stats[0, cm_, 0], stats[1, cn_, 0]
+                    fmax[0], fmax[1] = stats[0, cm_, 3], stats[1, cn_, 3]
+                    reuse_p = order[2] == 2 or held(order, 0, 1, fsum, fmax) * job[P_BYTES] <= out_tile or p_whole
+                    size = c_all * (job[STORE] + job[EXTRA_LOAD])
+                    if job[A_HERE] == 0.0:
+                        size += a_all * (1 if reuse_a or order[2] == 1 else tn)
+                    if job[B_HERE] == 0.0:
+                        size += b_all * (1 if reuse_b or order[2] == 0 else tm)
+                    if tk > 1 and not reuse_p:
+                        size += 2.0 * (tk - 1) * ms * ns * job[P_BYTES]
+                    size *= batch
+                    bound[kept] = max(compute, size / hw[OFF_BPC])
+                    traffic[kept] = size
+                    choice[kept, 0], choice[kept, 1], choice[kept, 2], choice[kept, 3] = cm_, cn_, ck, order_index
+                    keeps[kept, 0], keeps[kept, 1], keeps[kept, 2] = reuse_a, reuse_b, reuse_p
+                    kept += 1
+    best = np.zeros(RESULT_FIELDS)
+    picked = np.full(4, -1, dtype=np.int64)
+    reuse = np.zeros(3, dtype=np.bool_)
+    simulated = 0
+    if kept == 0:
+        return picked, reuse, simulated, best
+    ranking = np.argsort(bound[:kept], kind="mergesort")
+    least = np.inf
+    least_traffic = np.inf
+    for r in ranking:
+        if bound[r] > least:
+            break
+        if bound[r] == least and traffic[r] >= least_traffic:
+            continue
+        a, b, c = choice[r, 0], choice[r, 1], choice[r, 2]
+        ms_, me = m_start[a], m_start[a + 1]
+        ns_, ne = n_start[b], n_start[b + 1]
+        ks_, ke = k_start[c], k_start[c + 1]
+        result = simulate(
+            hw, job, ORDERS[choice[r, 3]], msize[ms_:me], am[ms_:me], cm[ms_:me], nsize[ns_:ne], bn[ns_:ne], cn[ns_:ne],
+            ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r],
+        )  # fmt: skip
+        simulated += 1
+        if result[TIME] < least or (result[TIME] == least and traffic[r] < least_traffic):
+            least = result[TIME]
+            least_traffic = traffic[r]
+            best = result
+            picked[:] = choice[r]
+            reuse[:] = keeps[r]
+    return picked, reuse, simulated, best
+
+
+@njit(cache=True, nogil=True)
+def _folds(start, count, sizes, unit):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    total = 0.0
+    for t in range(start, start + count):
+        total += np.ceil(sizes[t] / unit)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _redundant(order, tm, tn, tk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Whether another order visits the same tiles in the same sequence: loops of one trip go first, in the order m, n, k."""
+    trips = (tm, tn, tk)
+    seen_long = False
+    previous = -1
+    for i in range(3):
+        d = order[i]
+        if trips[d] == 1:
+            if seen_long or d < previous:
+                return True
+            previous = d
+        else:
+            seen_long = True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def vector_pipeline(chunks, load_cycles, work_cycles, store_cycles, latency):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Cycles of a vector operator in ``chunks`` equal pieces: load, work and store overlapped, one off-chip channel."""
+    dma = done = done_before = pending = 0.0
+    has_pending = False
+    chunk = 0
+    while chunk < chunks:
+        old_dma, old_done, old_before, old_pending = dma, done, done_before, pending
+        if load_cycles > 0:
+            dma = max(dma, done_before) + load_cycles
+            ready = dma + latency
+        else:
+            ready = 0.0
+        if has_pending and store_cycles > 0:
+            dma = max(dma, pending) + store_cycles
+        done_before = done
+        done = max(done, ready) + work_cycles
+        pending = done
+        has_pending = True
+        dma = max(dma, done_before)
+        chunk += 1
+        shift = done - old_done
+        if chunk > 4 and abs(dma - old_dma - shift) < 1e-9 and abs(done_before - old_before - shift) < 1e-9 and (
+            abs(pending - old_pending - shift) < 1e-9
+        ):
+            jump = shift * (chunks - chunk)
+            dma += jump
+            done += jump
+            done_before += jump
+            pending += jump
+            chunk = chunks
+    if has_pending and store_cycles > 0:
+        dma = max(dma, pending) + store_cycles
+    return max(dma, done)

@@ -1,0 +1,105 @@
+"""Closed forms: compute cycles of a matmul on a systolic array whose memory is ideal.
+
+With F folds on an R×C array, one-cycle MACs and a stream of S operands a fold (S = M weight-stationary, K output-stationary,
+N input-stationary):
+
+==================  ==========================================  ===========================================
+fold_overlap        weight- and input-stationary                output-stationary
+==================  ==========================================  ===========================================
+``none``            F·(2R + C + S − 2)                          F·(S + R + C − 2 + D)
+``weights``         R + F·(S + R + C − 2)                       as ``none``
+``full``            R + (F−1)·max(S, R) + S + R + C − 2         (F−1)·max(S, D) + S + R + C − 2 + D
+==================  ==========================================  ===========================================
+
+D = R where outputs are shifted out unhidden, else 0. F = ⌈K/R⌉·⌈N/C⌉ (weight-stationary), ⌈M/R⌉·⌈N/C⌉ (output-stationary),
+⌈K/R⌉·⌈M/C⌉ (input-stationary), times the batch. SCALE-Sim (Samajdar et al., ISPASS 2020, section III) prints the ``none``,
+hidden form minus one: an off-by-one its users report (SCALE-Sim issue 125), which these forms do not copy. A MAC latency of L
+cycles lengthens the way down the array from R to L·R (partial sums of a stationary operand wait in each row) or the last sum by
+L − 1 (output-stationary); a MAC that takes q cycles stretches S to q·(S − 1) + 1 and the interval between folds to q·S.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from accelerators.systolic.spec import DATAFLOWS, TIMINGS, Timing
+from numerics.errors import InputError, unknown_name
+
+
+def _resolve(dataflow: str, timing: str | Timing) -> tuple[str, Timing]:
+    full = DATAFLOWS.get(dataflow, dataflow)
+    if full not in DATAFLOWS.values():
+        raise unknown_name("dataflow", dataflow, [*DATAFLOWS, *DATAFLOWS.values()])
+    if isinstance(timing, str):
+        if timing not in TIMINGS:
+            raise unknown_name("timing", timing, TIMINGS)
+        timing = TIMINGS[timing]
+    return full, timing
+
+
+def folds(m: Any, n: Any, k: Any, *, rows: int, columns: int, dataflow: str, batch: Any = 1) -> Any:
+    """Folds of a batched matmul: how often the array is filled anew. Integers or integer arrays."""
+    dataflow, _ = _resolve(dataflow, "scale_sim")
+    m, n, k = np.asarray(m), np.asarray(n), np.asarray(k)
+    along_rows, along_columns = {
+        "weight_stationary": (k, n),
+        "output_stationary": (m, n),
+        "input_stationary": (k, m),
+    }[dataflow]
+    return batch * (-(-along_rows // rows)) * (-(-along_columns // columns))
+
+
+def compute_cycles(
+    m: Any,
+    n: Any,
+    k: Any,
+    *,
+    rows: int,
+    columns: int,
+    dataflow: str,
+    timing: str | Timing = "scale_sim",
+    batch: Any = 1,
+    cycles_per_mac: int = 1,
+) -> Any:
+    """Cycles of C[b] = A[b]·B[b] with A m×k and B k×n, all operands at hand.
+
+    Args:
+        m, n, k: sizes, integers or integer arrays (broadcast against each other).
+        rows, columns: size of the array.
+        dataflow: ``ws``, ``os``, ``is`` or the full names.
+        timing: a name of ``TIMINGS`` or a ``Timing``.
+        batch: number of independent products.
+        cycles_per_mac: cycles a processing element is taken by one MAC.
+
+    Returns:
+        An integer (or integer array) of cycles.
+
+    Raises:
+        InputError: a size below one, an unknown dataflow or timing.
+
+    >>> int(compute_cycles(2, 2, 2, rows=2, columns=2, dataflow="ws"))
+    6
+    """
+    dataflow, timing = _resolve(dataflow, timing)
+    m, n, k = np.asarray(m, dtype=np.int64), np.asarray(n, dtype=np.int64), np.asarray(k, dtype=np.int64)
+    for label, value in (("m", m), ("n", n), ("k", k), ("rows", rows), ("columns", columns), ("batch", batch)):
+        if np.any(np.asarray(value) < 1):
+            raise InputError(f"{label}: expected an integer ≥ 1, got {value}")
+    count = folds(m, n, k, rows=rows, columns=columns, dataflow=dataflow, batch=batch)
+    stream = {"weight_stationary": m, "output_stationary": k, "input_stationary": n}[dataflow]
+    interval = cycles_per_mac * stream
+    latency = timing.mac_latency_cycles
+    if dataflow == "output_stationary":
+        drain = rows if timing.output_drain == "shift" else 0
+        through = cycles_per_mac * (stream - 1) + rows + columns - 2 + latency + drain
+        if timing.fold_overlap == "full":
+            return (count - 1) * np.maximum(interval, drain) + through
+        return count * through
+    through = cycles_per_mac * (stream - 1) + latency * rows + columns - 1
+    if timing.fold_overlap == "none":
+        return count * (rows + through)
+    if timing.fold_overlap == "weights":
+        return rows + count * through
+    return rows + (count - 1) * np.maximum(interval, rows) + through

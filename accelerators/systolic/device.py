@@ -1,0 +1,357 @@
+"""The systolic array as a device: workloads in, reports out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from accelerators.systolic.pipeline import GroupCost, MatrixJob, TilePipeline, VectorJob, analytic_costs
+from accelerators.systolic.spec import SystolicSpec
+from hwsim._distribution import VERSION
+from hwsim.device import check_request, validate_spec
+from hwsim.operators import Convolution, Matmul, Normalization, Op, Scan, Softmax
+from hwsim.report import OpCost, Report, Span
+from hwsim.schedule import Group, Residency, form_groups, plan_residency
+from hwsim.workload import Workload
+from numerics.errors import InputError
+from numerics.formats import get_format
+
+
+@cache
+def _bits(name: str) -> float:
+    return float(get_format(name).bits)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One operator of a group with what it moves: bytes read from and written to off-chip memory and on-chip buffers."""
+
+    op: Op
+    load_bytes: int
+    store_bytes: int
+    touched_bytes: int
+    format: str
+
+
+class SystolicArray:
+    """A systolic array with buffers, off-chip memory and a vector unit.
+
+    Fidelities: ``analytic``, the closed forms with ideal memory; ``tile``, the pipeline of loads, folds and write-backs, tile by
+    tile. The place below them, ``cycle``, is that of a model of every processing element.
+    """
+
+    kind = "systolic_array"
+    fidelities = ("analytic", "tile")
+    default_fidelity = "tile"
+
+    def __init__(self, spec: SystolicSpec) -> None:
+        self._spec = spec
+
+    @property
+    def spec(self) -> SystolicSpec:
+        """The validated spec."""
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+        return self._spec.name
+
+    def __repr__(self) -> str:
+        array = self._spec.array
+        return f"SystolicArray({self.name!r}: {array.rows}×{array.columns} {array.dataflow}, {self._spec.clock_hz / 1e6:g} MHz)"
+
+    @classmethod
+    def bundled(cls) -> Mapping[str, Path]:
+        """Specs of systolic arrays that come with the package."""
+        folder = Path(str(resources.files("accelerators") / "specs"))
+        return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], *, source: str) -> SystolicArray:
+        """The array that a spec's data describes."""
+        return cls(validate_spec(SystolicSpec, data, source=source))
+
+    # --- simulation ---------------------------------------------------------------------------------------------------
+
+    def simulate(
+        self,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        inputs: Any = None,
+        parameters: Any = None,
+    ) -> Report:
+        """What ``workload`` costs; see ``hwsim.device.Device.simulate``."""
+        chosen = check_request(self, fidelity, inputs, parameters)
+        spec = self._spec
+        placed = workload if workload.recipe else workload.with_formats(spec.default_recipe)
+        placed = placed.expanded()
+        groups = form_groups(placed)
+        kept = plan_residency(placed, groups, spec.memory.input.retained_capacity_bytes)
+        jobs = [self._job(placed, group, kept) for group in groups]
+        if chosen == "analytic":
+            costs = [analytic_costs(spec, matrix, streamed, background) for matrix, streamed, background in jobs]
+        else:
+            costs = self._run(jobs)
+        return self._report(placed, groups, jobs, costs, chosen)
+
+    def _run(self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]]) -> list[GroupCost]:
+        """Simulate each distinct group once, several at a time; the result does not depend on how many."""
+        pipeline = TilePipeline(self._spec)
+        keys = [(m.key if m else None, tuple(v.key for v in s), tuple(v.key for v in b)) for m, s, b in jobs]
+        distinct = dict(zip(keys, jobs, strict=True))
+        pending = list(distinct)
+        done = {}
+        if pending:  # the first call compiles the kernels
+            done[pending[0]] = pipeline.run(*distinct[pending[0]])
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            done.update(zip(pending[1:], pool.map(lambda key: pipeline.run(*distinct[key]), pending[1:]), strict=True))
+        return [done[key] for key in keys]
+
+    # --- from a group to what the pipeline needs -------------------------------------------------------------------------
+
+    def _part(self, workload: Workload, index: int, members: set[str], kept: Residency, outputs: set[str]) -> _Part:
+        """Bytes of one operator: ``members`` are the memories written in its group before it."""
+        op = workload.ops[index]
+        load = store = touched = 0
+        for position, name in enumerate(op.inputs):
+            owner = workload.tensors[name].owner
+            size = workload.read_bytes(op, position)
+            touched += size
+            if owner not in members and owner not in kept.kept:
+                load += size
+        for position, name in enumerate(op.outputs):
+            owner = workload.tensors[name].owner
+            size = workload.write_bytes(op, position)
+            touched += size
+            if owner in kept.internal or (owner in kept.kept and owner not in outputs):
+                continue
+            store += size
+        return _Part(op, load, store, touched, str(op.formats) if op.formats else "")
+
+    def _job(
+        self, workload: Workload, group: Group, kept: Residency
+    ) -> tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]:
+        outputs = {workload.tensors[t].owner for t in workload.outputs}
+        members: set[str] = set()
+        parts: dict[int, _Part] = {}
+        for index in group.members:
+            parts[index] = self._part(workload, index, members, kept, outputs)
+            members |= {workload.tensors[t].owner for t in workload.ops[index].outputs}
+        rewritten = self._rewritten(workload, group)
+        streamed = [
+            self._vector_job(workload, parts[i], row_wise=i in group.row_wise, stored=i not in rewritten) for i in group.streamed
+        ]
+        background = [self._vector_job(workload, parts[i], row_wise=False, stored=True) for i in group.background]
+        if group.matrix is None:
+            return None, streamed, background
+        return self._matrix_job(workload, parts[group.matrix], kept, group.matrix not in rewritten), streamed, background
+
+    @staticmethod
+    def _rewritten(workload: Workload, group: Group) -> set[int]:
+        """Operators whose results a later one of the group overwrites in place: only the last version is stored."""
+        chain = [*([] if group.matrix is None else [group.matrix]), *group.streamed]
+        last = {workload.tensors[t].owner: i for i in chain for t in workload.ops[i].outputs}
+        return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}
+
+    def _vector_job(self, workload: Workload, part: _Part, *, row_wise: bool, stored: bool) -> VectorJob:
+        spec, op = self._spec, part.op
+        work = spec.vector_unit.cycles(op.operations)
+        if isinstance(op, Scan):
+            work = max(work, op.length * spec.vector_unit.scan_step_cycles)
+        extra_cycles, extra_energy = self._conversions(workload, op)
+        load = part.load_bytes
+        if isinstance(op, Softmax | Normalization) and op.operation != "batch_norm" and op.elements:
+            row_bytes = part.touched_bytes / 2 / max(1, op.rows)
+            if row_bytes > spec.memory.input.capacity_bytes:
+                load *= 2  # a row that does not fit is read once for its statistics and once more to be scaled
+        return VectorJob(
+            work_cycles=work + extra_cycles,
+            load_bytes=load,
+            store_bytes=part.store_bytes if stored else 0,
+            touched_bytes=part.touched_bytes,
+            row_wise=row_wise,
+            energy_j=spec.vector_unit.energy_j(op.operations) + extra_energy,
+        )
+
+    def _conversions(self, workload: Workload, op: Op, compute: tuple[str, ...] = ()) -> tuple[float, float]:
+        """Vector cycles and joules to bring operands from the format they are stored in to the one they are consumed in."""
+        cycles = energy = 0.0
+        if op.formats is None:
+            return cycles, energy
+        for position, name in enumerate(op.inputs):
+            tensor = workload.tensors[name]
+            wanted = compute[position] if position < len(compute) else op.formats.operands[position]
+            if tensor.format == wanted:
+                continue
+            change = f"{tensor.format}->{wanted}"
+            if change not in self._spec.conversions:
+                raise InputError(
+                    f"device {self.name!r}: op {op.name!r} needs tensor {name!r} converted {change}, which the device cannot do "
+                    f"(conversions: {', '.join(self._spec.conversions) or 'none'})"
+                )
+            elements = min(tensor.elements, workload.tensors[tensor.owner].elements)
+            conversion = self._spec.conversions[change]
+            cycles += elements * conversion.cycles_per_element / self._spec.vector_unit.lanes
+            energy += elements * conversion.energy_pj_per_element * 1e-12
+        return cycles, energy
+
+    def _matrix_job(self, workload: Workload, part: _Part, kept: Residency, stored: bool) -> MatrixJob:
+        spec = self._spec
+        op = cast(Matmul | Convolution, part.op)
+        a, b = (workload.tensors[t] for t in op.inputs[:2])
+        assert op.formats is not None
+        pair = spec.compute_formats(*op.formats.operands[:2])
+        mac = spec.mac_format(*pair)
+        assert mac is not None
+        convert_cycles, convert_energy = self._conversions(workload, op, pair)
+        extra = [
+            workload.read_bytes(op, i)
+            for i, name in enumerate(op.inputs)
+            if i >= 2 and workload.tensors[name].owner not in kept.kept
+        ]
+        vector_cycles = spec.vector_unit.cycles(op.operations) + convert_cycles
+        return MatrixJob(
+            op=op,
+            a_bytes=_bits(a.format) / 8,
+            b_bytes=_bits(b.format) / 8,
+            partial_bytes=_bits(op.formats.accumulator) / 8,
+            a_resident=a.owner in kept.kept,
+            b_resident=b.owner in kept.kept,
+            cycles_per_mac=mac.cycles_per_mac,
+            mac_energy_j=op.macs * mac.energy_pj * 1e-12,
+            vector_cycles=vector_cycles,
+            vector_energy_j=spec.vector_unit.energy_j(op.operations) + convert_energy,
+            extra_load_bytes=sum(extra),
+            store_bytes=part.store_bytes if stored else 0,
+        )
+
+    # --- from costs to the report ---------------------------------------------------------------------------------------
+
+    def _report(
+        self,
+        workload: Workload,
+        groups: list[Group],
+        jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]],
+        costs: list[GroupCost],
+        fidelity: str,
+    ) -> Report:
+        spec = self._spec
+        clock = spec.clock_hz
+        peak = spec.array.rows * spec.array.columns
+        rows: list[OpCost] = []
+        spans: list[Span] = []
+        mapping: list[dict[str, Any]] = []
+        start = 0.0
+        for group, (matrix, _, _), cost in zip(groups, jobs, costs, strict=True):
+            order = [*([] if group.matrix is None else [group.matrix]), *group.streamed, *group.background]
+            head = "" if group.matrix is None else workload.ops[group.matrix].name
+            placed: dict[int, OpCost] = {}
+            for index, part in zip(order, cost.parts, strict=True):
+                op = workload.ops[index]
+                is_matrix = index == group.matrix
+                possible = peak / matrix.cycles_per_mac * part.cycles if is_matrix and matrix else 0.0
+                time_s = part.cycles / clock
+                energy = {**part.energy_j, "static": spec.static_power_w * time_s}
+                placed[index] = OpCost(
+                    name=op.name,
+                    kind=op.kind,
+                    module=op.module,
+                    phase=op.phase,
+                    format=str(op.formats) if op.formats else "",
+                    unit="array" if is_matrix else "memory" if op.kind in ("unmodelled", "collective") else "vector",
+                    macs=op.macs,
+                    time_s=time_s,
+                    cycles=part.cycles,
+                    compute_cycles=part.compute_cycles,
+                    stall_cycles=part.stall_cycles,
+                    overhead_cycles=part.overhead_cycles,
+                    busy_cycles=part.busy_cycles,
+                    energy_j=energy,
+                    bytes=part.bytes,
+                    utilization=op.macs / possible if possible else 0.0,
+                    start_s=start,
+                    fused_with=head if index in group.streamed else "",
+                    modelled=op.kind not in ("unmodelled", "collective"),
+                )
+            rows += [placed[i] for i in group.members]
+            if group.matrix is not None and cost.mapping:
+                mapping.append({"op": head, **cost.mapping})
+            spans += self._spans(placed, group, start, cost.cycles / clock)
+            start += cost.cycles / clock
+        notes = []
+        if any(not row.modelled for row in rows):
+            notes.append("operators marked unmodelled are charged only the bytes they read and write")
+        if fidelity == "analytic":
+            notes.append("analytic: memory is ideal; bytes are those that must move at least once, and cost no time")
+        return Report(
+            device=spec.name,
+            workload=workload.name,
+            fidelity=fidelity,
+            recipe=workload.recipe,
+            clock_hz=clock,
+            ops=tuple(rows),
+            peak_macs_per_s=peak * clock / self._usual_mac_cycles(jobs),
+            offchip_bandwidth_bytes_per_s=spec.memory.off_chip.achieved_bytes_per_s,
+            origin={
+                "time": "calibrated" if self._fitted("time") else "predicted",
+                "energy": "calibrated" if self._fitted("energy") else "predicted",
+            },
+            spec=spec.model_dump(mode="json"),
+            version=VERSION,
+            spans=tuple(spans),
+            tables={"mapping": mapping} if mapping else {},
+            peak_memory_bytes=dict(workload.peak_memory().by_role),
+            notes=tuple(notes),
+        )
+
+    def _fitted(self, what: str) -> bool:
+        """Whether any fitted field of the spec bears on time or on energy."""
+        fields = [f for fit in self._spec.calibrated.values() for f in fit.fields]
+        return any(("energy" in f or "power" in f) == (what == "energy") for f in fields)
+
+    @staticmethod
+    def _usual_mac_cycles(jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]]) -> int:
+        """Cycles a MAC takes in the format of most MACs."""
+        work: dict[int, int] = {}
+        for matrix, _, _ in jobs:
+            if matrix is not None:
+                work[matrix.cycles_per_mac] = work.get(matrix.cycles_per_mac, 0) + matrix.op.macs
+        return max(work, key=lambda c: work[c]) if work else 1
+
+    def _spans(self, placed: dict[int, OpCost], group: Group, start: float, length: float) -> list[Span]:
+        """The group on the timeline: the array all along, streamed operators up to its end, background ones from its start."""
+        clock = self._spec.clock_hz
+        found: list[Span] = []
+        moved = sum(row.bytes_offchip for row in placed.values())
+        label = placed[group.matrix].name if group.matrix is not None else placed[group.members[0]].name
+        if group.matrix is not None:
+            row = placed[group.matrix]
+            details = {"macs": row.macs, "utilization": round(row.utilization, 4), "format": row.format}
+            found.append(Span("array", row.name, start, length, details))
+        busy = [min(placed[i].busy_cycles / clock, length) for i in group.streamed]
+        scale = min(1.0, length / sum(busy)) if sum(busy) > 0 else 1.0
+        at = start + length - sum(busy) * scale
+        for index, duration in zip(group.streamed, busy, strict=True):
+            found.append(Span("vector", placed[index].name, at, duration * scale))
+            at += duration * scale
+        busy = [min(placed[i].busy_cycles / clock, length) for i in group.background]
+        scale = min(1.0, length / sum(busy)) if sum(busy) > 0 else 1.0
+        at = start
+        track = "vector" if group.matrix is None else "vector, background"
+        for index, duration in zip(group.background, busy, strict=True):
+            found.append(Span(track, placed[index].name, at, duration * scale))
+            at += duration * scale
+        if moved:
+            duration = min(length, moved / self._spec.memory.off_chip.achieved_bytes_per_s)
+            found.append(Span("off_chip", label, start, duration, {"bytes": moved}))
+        return found
+
+

@@ -1,0 +1,219 @@
+"""Mappings: how a matmul or convolution is cut into tiles for an array, and which cut is the fastest.
+
+A convolution is an implicit matmul. Its m (or k, for a weight gradient) runs over output positions, and a tile of positions
+needs the *distinct* feature-map elements under its windows, halos included and padding excluded, never the unrolled matrix.
+Each dimension's tiling therefore carries, beside the sizes the array sees, the footprint of each tile in the two operands that
+dimension indexes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from hwsim.operators import Convolution, Matmul
+
+Sizes = npt.NDArray[np.float64]
+
+MOST_TILES = 1 << 17
+"""Cuts of one dimension into more tiles than this are not considered."""
+
+ORDER_NAMES = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
+"""Loop orders, outermost first, as the kernel numbers them."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """One cut of a dimension: for each tile its size and its footprints in the two operands it indexes.
+
+    The operands are (A, C) for m, (B, C) for n, (A, B) for k, with C = A·B.
+    """
+
+    size: Sizes
+    first: Sizes
+    second: Sizes
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the mapping of an operator: hashable, so that equal operators are mapped once.
+
+    Attributes:
+        batch: independent products (matmul batch, convolution groups).
+        m, n, k: sizes the array sees.
+        convolution: the nest, for a convolution (None for a matmul).
+    """
+
+    batch: int
+    m: int
+    n: int
+    k: int
+    convolution: tuple[object, ...] | None = None
+
+
+def shape_of(op: Matmul | Convolution) -> Shape:
+    """The mapping problem of an operator."""
+    if isinstance(op, Matmul):
+        return Shape(op.batch, op.m, op.n, op.k)
+    batch, m, n, k = op.matmul_dims
+    nest = (
+        op.computes, op.batch, op.in_channels // op.groups, op.out_channels // op.groups, op.input_size, op.output_size,
+        op.kernel, op.stride, op.padding, op.dilation,
+    )  # fmt: skip
+    return Shape(batch, m, n, k, nest)
+
+
+def _cut(total: int, tile: int) -> Sizes:
+    """``total`` in tiles of ``tile``, the last one smaller."""
+    full, rest = divmod(total, tile)
+    sizes = np.full(full + (rest > 0), float(tile))
+    if rest:
+        sizes[-1] = rest
+    return sizes
+
+
+def _tile_sizes(total: int, unit: int = 1) -> list[int]:
+    """Candidate tile sizes: the whole, and ``unit`` times every power of two below it."""
+    sizes = [total]
+    tile = unit << max(0, (total // unit).bit_length())
+    while tile > unit:
+        tile //= 2
+        if tile < total:
+            sizes.append(tile)
+    return sizes
+
+
+def _plain(total: int, unit: int = 1) -> list[Tiling]:
+    found = []
+    for tile in _tile_sizes(total, unit):
+        if -(-total // tile) > MOST_TILES:
+            break
+        sizes = _cut(total, tile)
+        found.append(Tiling(sizes, sizes, sizes))
+    return found
+
+
+def _channels(channels: int, taps: int, least: int, *, first_is_distinct: bool, second_is_distinct: bool) -> list[Tiling]:
+    """Cuts of a dimension that runs over channels × kernel taps: whole channels, at least ``least`` elements a tile.
+
+    An operand that holds a feature map needs each channel once, however many taps use it.
+    """
+    found = []
+    for tile in _tile_sizes(channels):
+        if found and tile * taps < least:
+            break
+        sizes = _cut(channels, tile)
+        unrolled = sizes * taps
+        found.append(
+            Tiling(unrolled, sizes if first_is_distinct else unrolled, sizes if second_is_distinct else unrolled)
+        )
+    return found
+
+
+@lru_cache(maxsize=4096)
+def touched(start: int, stop: int, stride: int, kernel: int, dilation: int, padding: int, size: int) -> int:
+    """Distinct input positions (of ``size``, padding excluded) under the windows of outputs ``start`` … ``stop − 1``, one axis."""
+    outputs = np.arange(start, stop)[:, None] * stride - padding
+    positions = np.unique(outputs + np.arange(kernel)[None, :] * dilation)
+    return int(np.count_nonzero((positions >= 0) & (positions < size)))
+
+
+def _positions(nest: tuple[object, ...]) -> list[tuple[Sizes, Sizes]]:
+    """Cuts of the output positions (images × spatial axes): tile sizes and distinct input positions of each tile.
+
+    Whole images first, then parts along one axis after the other: a tile that is a part along an axis spans one index of all
+    axes before it and the whole of those after.
+    """
+    _, images, _, _, input_size, output_size, kernel, stride, padding, dilation = nest  # type: ignore[misc]
+    axes = len(output_size)  # type: ignore[arg-type]
+
+    def distinct(axis: int, start: int, stop: int) -> int:
+        return touched(
+            start, stop, stride[axis], kernel[axis], dilation[axis], padding[axis][0], input_size[axis]  # type: ignore[index]
+        )  # fmt: skip
+
+    whole = [distinct(a, 0, output_size[a]) for a in range(axes)]  # type: ignore[index]
+    image_out, image_in = math.prod(output_size), math.prod(whole)  # type: ignore[arg-type]
+    found: list[tuple[Sizes, Sizes]] = []
+    for tile in _tile_sizes(images):  # type: ignore[arg-type]
+        if -(-images // tile) > MOST_TILES:  # type: ignore[operator]
+            return found
+        sizes = _cut(images, tile)  # type: ignore[arg-type]
+        found.append((sizes * image_out, sizes * image_in))
+    outer_out, outer_in = np.ones(1), np.ones(1)  # one entry for each index of the axes before the one being cut
+    repeat = images
+    for axis in range(axes):
+        length = output_size[axis]  # type: ignore[index]
+        rest_out = math.prod(output_size[axis + 1 :])  # type: ignore[index]
+        rest_in = math.prod(whole[axis + 1 :])
+        for tile in _tile_sizes(length)[1:]:
+            count = repeat * outer_out.size * -(-length // tile)  # type: ignore[operator]
+            if count > MOST_TILES:
+                return found
+            sizes = _cut(length, tile)
+            starts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(int)
+            part = np.array([distinct(axis, s, s + int(z)) for s, z in zip(starts, sizes, strict=True)], dtype=float)
+            out = np.tile(np.outer(outer_out, sizes * rest_out).ravel(), repeat)  # type: ignore[arg-type]
+            inside = np.tile(np.outer(outer_in, part * rest_in).ravel(), repeat)  # type: ignore[arg-type]
+            found.append((out, inside))
+        each = np.array([distinct(axis, s, s + 1) for s in range(length)], dtype=float)
+        outer_out = np.outer(outer_out, np.ones(length)).ravel()
+        outer_in = np.outer(outer_in, each).ravel()
+    return found
+
+
+def tilings(
+    shape: Shape, rows: int, columns: int, dataflow: str
+) -> tuple[list[Tiling], list[Tiling], list[Tiling]]:
+    """All cuts of m, n and k that are considered: no tile is smaller than a fold along the array's rows or columns.
+
+    They depend on the operator and the array, never on a buffer or a bandwidth, so that a machine with more of those tries all
+    that a smaller one tries.
+    """
+    along_rows, along_columns = {
+        "weight_stationary": ("k", "n"),
+        "output_stationary": ("m", "n"),
+        "input_stationary": ("k", "m"),
+    }[dataflow]
+    # A stream shorter than the array is deep leaves it mostly empty.
+    least_stream = rows if dataflow == "output_stationary" else max(1, rows // 4)
+    unit = dict.fromkeys("mnk", least_stream) | {along_rows: rows, along_columns: columns}
+    if shape.convolution is None:
+        return _plain(shape.m, unit["m"]), _plain(shape.n, unit["n"]), _plain(shape.k, unit["k"])
+    computes, _, channels_in, channels_out, _, _, kernel = shape.convolution[:7]
+    taps = math.prod(kernel)  # type: ignore[arg-type]
+    positions = _positions(shape.convolution)
+
+    def at_least(least: int) -> list[tuple[Sizes, Sizes]]:
+        return [(out, inside) for i, (out, inside) in enumerate(positions) if i == 0 or out.max() >= least]
+
+    def outer(dim: str) -> list[Tiling]:
+        return _plain(channels_out, unit[dim])  # type: ignore[arg-type]
+
+    if computes == "output":
+        m = [Tiling(out, inside, out) for out, inside in at_least(unit["m"])]
+        k = _channels(channels_in, taps, unit["k"], first_is_distinct=True, second_is_distinct=False)  # type: ignore[arg-type]
+        return m, outer("n"), k
+    if computes == "input":
+        m = [Tiling(out, out, inside) for out, inside in at_least(unit["m"])]
+        n = _channels(channels_in, taps, unit["n"], first_is_distinct=False, second_is_distinct=True)  # type: ignore[arg-type]
+        return m, n, outer("k")
+    m = _channels(channels_in, taps, unit["m"], first_is_distinct=True, second_is_distinct=False)  # type: ignore[arg-type]
+    k = [Tiling(out, inside, out) for out, inside in at_least(unit["k"])]
+    return m, outer("n"), k
+
+
+def packed_groups(shape: Shape, rows: int, columns: int, dataflow: str) -> int:
+    """Groups that one fold can hold side by side, block-diagonally: the largest divisor of the batch that fits.
+
+    Only a stationary operand can be laid out so; an output-stationary array shares its streams among all rows and columns.
+    """
+    if dataflow == "output_stationary" or shape.batch == 1:
+        return 1
+    along_columns = shape.n if dataflow == "weight_stationary" else shape.m
+    most = min(rows // shape.k, columns // along_columns)
+    return max((d for d in range(1, min(most, shape.batch) + 1) if shape.batch % d == 0), default=1)

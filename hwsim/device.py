@@ -1,0 +1,115 @@
+"""What every machine offers, and how its spec is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, ValidationError
+
+from hwsim.report import Report
+from hwsim.workload import Workload
+from numerics.errors import InputError, nearest_names, unknown_name
+
+
+@runtime_checkable
+class Device(Protocol):
+    """A machine: a validated spec and what workloads cost on it.
+
+    A class that implements it is named in the entry-point group ``hwsim.devices`` under its ``kind``; it also has a class method
+    ``bundled()`` (spec name → file) and is built from a spec's data by ``from_data(data, source)``.
+    """
+
+    kind: str
+    fidelities: tuple[str, ...]
+    default_fidelity: str
+
+    @property
+    def name(self) -> str:
+        """Name of the device, from its spec."""
+        ...
+
+    @property
+    def spec(self) -> BaseModel:
+        """The validated spec."""
+        ...
+
+    @classmethod
+    def bundled(cls) -> Mapping[str, Path]:
+        """Specs that come with the package: name → YAML file."""
+        ...
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], *, source: str) -> Device:
+        """The device that a spec's data describes; ``source`` names it in errors."""
+        ...
+
+    def simulate(
+        self,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        inputs: Any = None,
+        parameters: Any = None,
+    ) -> Report:
+        """What the workload costs on this machine.
+
+        Args:
+            workload: formats applied or not; the device's default formats apply where no recipe was.
+            fidelity: a rung of ``fidelities``; the default is the cheapest that sees stalls.
+            inputs, parameters: values, for rungs that compute them.
+
+        Raises:
+            InputError: unknown fidelity, a format the device lacks, an operator that cannot be mapped, values given to a rung
+                that does not use them.
+        """
+        ...
+
+
+def check_request(device: Device, fidelity: str | None, inputs: Any, parameters: Any, valued: tuple[str, ...] = ()) -> str:
+    """The rung asked for, after checking it and the values given with it. ``valued`` are the rungs that compute values."""
+    chosen = fidelity or device.default_fidelity
+    if chosen not in device.fidelities:
+        raise unknown_name(f"fidelity (device {device.name!r})", chosen, device.fidelities)
+    if (inputs is not None or parameters is not None) and chosen not in valued:
+        which = "inputs" if inputs is not None else "parameters"
+        raise InputError(f"{which}: fidelity {chosen!r} computes no values; leave {which} out")
+    return chosen
+
+
+SpecT = TypeVar("SpecT", bound=BaseModel)
+
+
+def validate_spec(model: type[SpecT], data: Mapping[str, Any], *, source: str) -> SpecT:
+    """The spec in ``data``, or one line on its first mistake: the field, the value and what was expected."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(p) for p in first["loc"]]
+        field = ".".join(path) or "spec"
+        value = first.get("input")
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(model, path[:-1])
+            raise InputError(f"{source}: unknown field {field!r}; {nearest_names(path[-1], known)}") from None
+        if first["type"] == "missing":
+            raise InputError(f"{source}: field {field!r} is missing") from None
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(value, Mapping | BaseModel) else f" (got {value!r})"
+        raise InputError(f"{source}: {field}: {message[0].lower()}{message[1:]}{shown}") from None
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the fields of the section at ``path``."""
+    current: Any = model
+    for part in path:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = field.annotation if field is not None else None
+        for candidate in (current, *getattr(current, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                current = candidate
+                break
+    return list(getattr(current, "model_fields", {}))

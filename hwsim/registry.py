@@ -1,0 +1,152 @@
+"""Devices by name or file, found through the entry-point group ``hwsim.devices``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hwsim.device import Device
+from numerics.errors import InputError, nearest_names, unknown_name
+
+
+@cache
+def device_classes() -> dict[str, type[Device]]:
+    """Kind → class, of every installed package that declares one."""
+    return {entry.name: entry.load() for entry in metadata.entry_points(group="hwsim.devices")}
+
+
+@cache
+def _bundled() -> dict[str, tuple[type[Device], Path]]:
+    return {name: (cls, path) for cls in device_classes().values() for name, path in cls.bundled().items()}
+
+
+def device_names() -> list[str]:
+    """Names of the bundled devices."""
+    return sorted(_bundled())
+
+
+def spec_file(name: str) -> Path:
+    """The YAML file of a bundled device."""
+    if name not in _bundled():
+        raise unknown_name("device", name, _bundled())
+    return _bundled()[name][1]
+
+
+def template(kind: str) -> str:
+    """A spec to start one's own file from: the text of a bundled device of this kind."""
+    classes = device_classes()
+    if kind not in classes:
+        raise unknown_name("device kind", kind, classes)
+    return next(iter(classes[kind].bundled().values())).read_text()
+
+
+def read_spec(path: str | Path) -> dict[str, Any]:
+    """The data of a YAML spec.
+
+    Raises:
+        InputError: the file cannot be read, is not YAML or holds no mapping.
+    """
+    import yaml
+
+    try:
+        data = yaml.load(Path(path).read_text(), Loader=_loader())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a device spec must be a mapping that begins with kind:, got {type(data).__name__}")
+    return data
+
+
+@cache
+def _loader() -> Any:
+    """YAML's safe loader, with 700e6 read as a number (YAML 1.1 wants 700.0e+6)."""
+    import yaml
+
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = type("SpecLoader", (base,), {})
+    loader.add_implicit_resolver(  # type: ignore[attr-defined]
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+    )
+    return loader
+
+
+def get_device(device: str | Path | Mapping[str, Any] | Device, *, overrides: Mapping[str, Any] | None = None) -> Device:
+    """A device by name, from a YAML file, from a spec's data, or as given.
+
+    Args:
+        device: name of a bundled device (``"tpu_v1"``), path of a ``.yaml`` file, a mapping, or a device.
+        overrides: dotted field → value, applied to the spec before it is validated (``{"array.rows": 128}``). A field's last
+            part is enough where it is unique.
+
+    Raises:
+        InputError: an unknown name (nearest names listed), a spec that does not validate, an unknown or ambiguous field.
+    """
+    if isinstance(device, Device) and not overrides:
+        return device
+    if isinstance(device, Device):
+        data, source = device.spec.model_dump(), f"device {device.name!r}"
+    elif isinstance(device, Mapping):
+        data, source = dict(device), str(device.get("name", "spec"))
+    elif str(device) in _bundled():
+        path = _bundled()[str(device)][1]
+        data, source = read_spec(path), f"device {device!s}"
+    elif str(device).endswith((".yaml", ".yml")):
+        data, source = read_spec(device), str(device)
+    else:
+        raise InputError(
+            f"device: unknown name {str(device)!r}; {nearest_names(str(device), _bundled())}; or give a .yaml file"
+        )
+    kind = data.get("kind")
+    classes = device_classes()
+    if kind is None:
+        raise InputError(f"{source}: field 'kind' is missing (one of {', '.join(sorted(classes))})")
+    if kind not in classes:
+        raise unknown_name(f"{source}: kind", str(kind), classes)
+    if overrides:
+        complete = classes[kind].from_data(data, source=source).spec.model_dump()
+        for field, value in overrides.items():
+            _set(data, complete, field, value, source)
+    return classes[kind].from_data(data, source=source)
+
+
+def _paths(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in data.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+
+
+def _set(data: dict[str, Any], complete: Mapping[str, Any], field: str, value: Any, source: str) -> None:
+    """Set a dotted field of ``data``; ``complete`` is the validated spec, which shows the fields left at their defaults."""
+    paths = list(_paths(complete))
+    if field not in paths:
+        ends = [p for p in paths if p.endswith(f".{field}")]
+        if len(ends) > 1:
+            raise InputError(f"{source}: field {field!r} is ambiguous: {', '.join(ends)}")
+        if not ends:
+            raise InputError(f"{source}: unknown field {field!r}; {_near_paths(field, paths)}")
+        field = ends[0]
+    *parents, leaf = field.split(".")
+    place: dict[str, Any] = data
+    filled: Any = complete
+    for part in parents:
+        filled = filled[part]
+        current = place.get(part)
+        place[part] = dict(current) if isinstance(current, Mapping) else dict(filled)
+        place = place[part]
+    place[leaf] = value
+
+
+def _near_paths(field: str, paths: list[str]) -> str:
+    """The dotted fields whose last part resembles that of ``field``."""
+    ends: dict[str, str] = {p.rpartition(".")[2]: p for p in paths}
+    import difflib
+
+    close = difflib.get_close_matches(field.rpartition(".")[2], ends, n=3, cutoff=0.5)
+    return "did you mean " + " or ".join(repr(ends[c]) for c in close) + "?" if close else f"fields: {', '.join(paths)}"

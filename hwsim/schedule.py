@@ -1,0 +1,168 @@
+"""What every machine with a matrix unit beside a vector unit shares: which operators run together, and what stays on chip.
+
+Both decisions depend on the workload alone (and, for what stays, on one capacity), so that a machine with more of anything
+makes the same or more of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hwsim.operators import Elementwise, Matmul, Normalization, Softmax
+from hwsim.workload import Workload
+
+
+@dataclass(frozen=True)
+class Group:
+    """Operators that run together; groups run one after another.
+
+    Attributes:
+        matrix: index of the operator on the matrix unit, or None for a vector operator alone.
+        streamed: vector operators that work on its results as they come, in order.
+        row_wise: those of ``streamed`` that need a whole row of the result first.
+        background: vector operators that do not depend on anything else in the group.
+    """
+
+    matrix: int | None
+    streamed: tuple[int, ...] = ()
+    row_wise: frozenset[int] = frozenset()
+    background: tuple[int, ...] = ()
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """All operator indices, in execution order."""
+        first = () if self.matrix is None else (self.matrix,)
+        return tuple(sorted((*first, *self.streamed, *self.background)))
+
+
+@dataclass
+class _Open:
+    matrix: int
+    streamed: list[int] = field(default_factory=list)
+    row_wise: set[int] = field(default_factory=set)
+    background: list[int] = field(default_factory=list)
+
+    def close(self) -> Group:
+        return Group(self.matrix, tuple(self.streamed), frozenset(self.row_wise), tuple(self.background))
+
+
+def form_groups(workload: Workload) -> list[Group]:
+    """Groups in execution order: each matrix operator with what can run beside it, the other operators one by one.
+
+    A vector operator *streams* when it works element by element (or on whole rows of a matmul's result) on tensors as large
+    as the result, all made in the group. It runs in the *background* of a matrix operator when neither waits for the other.
+    """
+    ops, needs = workload.ops, workload.dependencies
+    groups: list[Group] = []
+    current: _Open | None = None
+    pending: list[int] = []  # vector operators since the last group closed
+
+    for index, op in enumerate(ops):
+        if op.is_matrix:
+            if current is not None:
+                groups.append(current.close())
+            before = _required(index, pending, needs)
+            groups.extend(Group(None, background=(i,)) for i in pending if i in before)
+            current = _Open(index, background=[i for i in pending if i not in before])
+            pending = []
+            continue
+        if current is None:
+            pending.append(index)
+            continue
+        chain = {current.matrix, *current.streamed}
+        inside = set(needs[index]) & (chain | set(current.background))
+        if not inside:
+            current.background.append(index)
+        elif inside <= chain and _streams(workload, index, current):
+            current.streamed.append(index)
+            if not _element_by_element(workload, index):
+                current.row_wise.add(index)
+        else:
+            groups.append(current.close())
+            current, pending = None, [index]
+    if current is not None:
+        groups.append(current.close())
+    groups.extend(Group(None, background=(i,)) for i in pending)
+    return groups
+
+
+def _required(index: int, pending: list[int], needs: tuple[tuple[int, ...], ...]) -> set[int]:
+    """Those of ``pending`` that operator ``index`` waits for, directly or through one another."""
+    wanted = set(needs[index]) & set(pending)
+    for i in reversed(pending):
+        if i in wanted:
+            wanted |= set(needs[i]) & set(pending)
+    return wanted
+
+
+def _element_by_element(workload: Workload, index: int) -> bool:
+    op = workload.ops[index]
+    return isinstance(op, Elementwise) or (isinstance(op, Normalization) and op.operation == "batch_norm")
+
+
+def _streams(workload: Workload, index: int, group: _Open) -> bool:
+    op, head = workload.ops[index], workload.ops[group.matrix]
+    size = head.elements_out
+    made = {workload.tensors[t].owner for i in (group.matrix, *group.streamed) for t in workload.ops[i].outputs}
+    own = [workload.tensors[t] for t in op.inputs if workload.tensors[t].owner in made]
+    if op.elements_out != size or any(t.elements != size for t in own):
+        return False
+    if _element_by_element(workload, index):
+        return True
+    rows = isinstance(op, Softmax | Normalization) and op.operation != "batch_norm_training"
+    return rows and isinstance(head, Matmul) and op.row_length == head.n  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Residency:
+    """What stays on chip between groups.
+
+    Attributes:
+        kept: memory owners that stay from the group that writes them to the last that reads them.
+        internal: memory owners that exist only inside one group.
+    """
+
+    kept: frozenset[str]
+    internal: frozenset[str]
+
+
+def plan_residency(workload: Workload, groups: list[Group], capacity_bytes: int) -> Residency:
+    """Which activations and gradients stay on chip in a store of ``capacity_bytes``.
+
+    Shorter-lived tensors come first: a tensor stays when it and all tensors that come before it and live at the same time fit
+    together, kept or not. So a larger store keeps all that a smaller one keeps.
+    """
+    group_of = {index: g for g, group in enumerate(groups) for index in group.members}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for index, op in enumerate(workload.ops):
+        g = group_of[index]
+        for name in op.outputs:
+            owner = workload.tensors[name].owner
+            first.setdefault(owner, g)
+            last[owner] = max(last.get(owner, g), g)
+        for name in op.inputs:
+            owner = workload.tensors[name].owner
+            if owner in first:
+                last[owner] = max(last[owner], g)
+    outside = {workload.tensors[t].owner for t in (*workload.outputs, *workload.inputs)}
+    spans: list[tuple[int, int, int, str]] = []
+    internal: set[str] = set()
+    for owner, start in first.items():
+        tensor = workload.tensors[owner]
+        if tensor.role not in ("activation", "gradient", "index"):
+            continue
+        if last[owner] == start and owner not in outside:
+            internal.add(owner)
+        elif owner not in outside or last[owner] > start:
+            spans.append((last[owner] - start, tensor.bytes, start, owner))
+    live = np.zeros(len(groups) + 1, dtype=np.int64)
+    kept: set[str] = set()
+    for length, size, start, owner in sorted(spans):
+        window = live[start : start + length + 1]
+        window += size
+        if window.max() <= capacity_bytes:
+            kept.add(owner)
+    return Residency(frozenset(kept), frozenset(internal))

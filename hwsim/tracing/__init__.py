@@ -1,0 +1,1 @@
+"""Loaders: workloads captured from PyTorch, ONNX files and SCALE-Sim topologies."""

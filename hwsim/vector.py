@@ -1,0 +1,48 @@
+"""The vector unit beside a matrix unit: cycles and energy of primitive operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from hwsim.memory import Count, NotNegative, SpecPart
+from hwsim.operations import PRIMITIVES
+
+
+def _complete(values: Mapping[str, float]) -> Mapping[str, float]:
+    missing = [p for p in PRIMITIVES if p not in values]
+    if missing:
+        raise ValueError(f"needs a figure for each primitive operation; missing: {', '.join(missing)}")
+    unknown = sorted(set(values) - set(PRIMITIVES))
+    if unknown:
+        raise ValueError(f"unknown primitive {unknown[0]!r}; known: {', '.join(PRIMITIVES)}")
+    return values
+
+
+class VectorUnit(SpecPart):
+    """``lanes`` lanes, each executing one primitive operation in ``cycles_per_operation`` cycles (pipelined).
+
+    Attributes:
+        lanes: operations in flight.
+        cycles_per_operation: primitive → cycles a lane is taken by one.
+        energy_pj_per_operation: primitive → energy of one.
+        scan_step_cycles: cycles from one step of a recurrence to the next that needs it.
+    """
+
+    lanes: Count
+    cycles_per_operation: Mapping[str, Annotated[float, Field(gt=0)]]
+    energy_pj_per_operation: Mapping[str, NotNegative]
+    scan_step_cycles: NotNegative = 4.0
+
+    _check_cycles = field_validator("cycles_per_operation")(_complete)
+    _check_energy = field_validator("energy_pj_per_operation")(_complete)
+
+    def cycles(self, operations: Mapping[str, int]) -> float:
+        """Cycles to execute these primitive operations on all lanes."""
+        return sum(n * self.cycles_per_operation[p] for p, n in operations.items()) / self.lanes
+
+    def energy_j(self, operations: Mapping[str, int]) -> float:
+        """Joules to execute these primitive operations."""
+        return 1e-12 * sum(n * self.energy_pj_per_operation[p] for p, n in operations.items())

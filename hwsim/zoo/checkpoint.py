@@ -1,0 +1,102 @@
+"""Real weights for a model of the zoo."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from numerics.errors import InputError
+
+_PICKLED = (".pt", ".pth", ".bin")
+_INDEX = ".index.json"
+
+Renames = tuple[tuple[str, str | None], ...]
+"""See ``ZooModel.renames``."""
+
+
+def load(module: nn.Module, path: Path, *, renames: Renames = ()) -> None:
+    """Give ``module`` the weights in ``path``, strictly: none missing, none left over. They keep their dtype.
+
+    Args:
+        module: its parameters may be on the meta device; they are replaced.
+        path: ``.pt``, ``.pth`` or ``.bin`` (a pickled state_dict, loaded without running code),
+            ``.safetensors``, or the ``.index.json`` of a checkpoint in several such files.
+        renames: applied to its keys. Two keys that become one (tied weights) must hold equal values.
+
+    Raises:
+        InputError: an unreadable file, a missing or unexpected key, a wrong shape.
+    """
+    state = _renamed(_read(path), renames, path)
+    for key, own in module.state_dict().items():
+        if key in state and state[key].shape != own.shape:
+            raise InputError(
+                f"{path}: {key!r} has shape {tuple(state[key].shape)}, expected {tuple(own.shape)}"
+            )
+    # Not torch's own strict mode: it reports every key at once.
+    result = module.load_state_dict(state, strict=False, assign=True)
+    if result.missing_keys:
+        raise InputError(f"{path}: key {result.missing_keys[0]!r} is missing")
+    if result.unexpected_keys:
+        raise InputError(f"{path}: unexpected key {result.unexpected_keys[0]!r}")
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    try:
+        if path.name.endswith(_INDEX):
+            shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            return {key: tensor for shard in shards for key, tensor in _read(path.parent / shard).items()}
+        if path.suffix == ".safetensors":
+            state: Any = _read_safetensors(path)
+        elif path.suffix in _PICKLED:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            known = ", ".join((*_PICKLED, ".safetensors", _INDEX))
+            raise InputError(f"checkpoint: expected a file ending in {known}, got {str(path)!r}")
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from None
+    except Exception as error:  # the unpickler raises whatever the bytes provoke
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: expected a state_dict (a mapping of names to tensors)")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise InputError(
+            f"{path}: reading .safetensors needs a package: pip install hwsim[safetensors]"
+        ) from None
+    return load_file(path)
+
+
+def _renamed(state: Mapping[str, Tensor], renames: Renames, path: Path) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = rename(key, renames)
+        if name is None:
+            continue
+        if name in result and not torch.equal(result[name], tensor):
+            raise InputError(f"{path}: {key!r} differs from {name!r}, to which this model ties it")
+        result[name] = tensor
+    return result
+
+
+def rename(key: str, renames: Renames) -> str | None:
+    """The key of the module that a checkpoint calls ``key``, ``None`` to drop it."""
+    for pattern, replacement in renames:
+        if match := re.fullmatch(pattern, key):
+            if replacement is None:
+                return None
+            key = match.expand(replacement)
+    return key
