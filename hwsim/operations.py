@@ -16,7 +16,7 @@ PRIMITIVES = ("add", "multiply", "multiply_add", "compare", "divide", "exp", "lo
 @cache
 def table() -> dict[tuple[str, str], dict[str, int]]:
     """(operation, "element" | "row") → primitive → count, without the zeros."""
-    text = resources.files("hwsim").joinpath("data/operations.csv").read_text()
+    text = resources.files("hwsim").joinpath("data/operations.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return {(row["operation"], row["per"]): {p: int(row[p]) for p in PRIMITIVES if int(row[p])} for row in rows}
 

@@ -41,7 +41,7 @@ def template(kind: str) -> str:
     classes = device_classes()
     if kind not in classes:
         raise unknown_name("device kind", kind, classes)
-    return next(iter(classes[kind].bundled().values())).read_text()
+    return next(iter(classes[kind].bundled().values())).read_text(encoding="utf-8")
 
 
 def read_spec(path: str | Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def read_spec(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        data = yaml.load(Path(path).read_text(), Loader=_loader())
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:

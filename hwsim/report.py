@@ -71,6 +71,11 @@ class OpCost:
     fused_with: str = ""
     modelled: bool = True
 
+    def __post_init__(self) -> None:
+        parts = self.compute_cycles + self.stall_cycles + self.overhead_cycles
+        if abs(parts - self.cycles) > 1e-6 * max(1.0, abs(self.cycles)):
+            raise ValueError(f"op {self.name!r}: compute, stall and overhead add up to {parts}, not to {self.cycles} cycles")
+
     @property
     def energy_total_j(self) -> float:
         """Joules of all components."""
@@ -120,7 +125,7 @@ class Report:
         spec: the device's validated specification as plain data.
         version: version of hwsim that made it.
         spans: the timeline.
-        tables: further named tables (rows as mappings), each with a view of its own if one is registered.
+        tables: further named tables (rows as mappings of plain values), each with a view of its own if one is registered.
         peak_memory_bytes: the workload's peak of live bytes, by role.
         notes: what a reader must know about these figures.
     """
@@ -285,12 +290,14 @@ class Report:
             )
         except KeyError as error:
             raise InputError(f"report: field {error.args[0]!r} is missing") from None
+        except TypeError as error:
+            raise InputError(f"report: {str(error).split('__init__() ')[-1]}") from None
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The report as JSON text, also written to ``path`` if given."""
-        text = json.dumps(self.to_dict(), indent=1)
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
         if path is not None:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def records(self) -> list[dict[str, Any]]:
@@ -315,7 +322,7 @@ class Report:
         writer.writeheader()
         writer.writerows(rows)
         if path is not None:
-            Path(path).write_text(buffer.getvalue())
+            Path(path).write_text(buffer.getvalue(), encoding="utf-8")
         return buffer.getvalue()
 
     def to_pandas(self) -> pd.DataFrame:

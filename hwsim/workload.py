@@ -352,7 +352,7 @@ class Workload:
         }
         text = json.dumps(data, indent=1)
         if path is not None:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     @classmethod
@@ -439,7 +439,7 @@ def chain(name: str, ops: Iterable[Matmul | Convolution], *, format: str = "fp32
 def load_json(path: str | Path) -> Workload:
     """The workload in a JSON file that ``Workload.to_json`` wrote."""
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     return Workload.from_json(text, source=str(path))

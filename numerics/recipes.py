@@ -145,7 +145,7 @@ def get_recipe(recipe: str | Path | Recipe) -> Recipe:
     path = Path(text)
     if path.suffix in (".json", ".yaml", ".yml"):
         try:
-            content = path.read_text()
+            content = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"recipe: cannot read {text!r}: {error.strerror}") from None
         try:

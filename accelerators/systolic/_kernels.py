@@ -389,7 +389,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
 
 
 @njit(cache=True, nogil=True)
-def search(hw, job, units, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """The fastest mapping (least off-chip traffic among equals): every tile triple and loop order that fits its buffers.
 
     Candidates are tried in the order of a lower bound on their time, and the search ends when no bound is below the best.

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from accelerators.systolic.pipeline import GroupCost, MatrixJob, TilePipeline, VectorJob, analytic_costs
 from accelerators.systolic.spec import SystolicSpec
 from hwsim._distribution import VERSION
 from hwsim.device import check_request, validate_spec
@@ -21,6 +20,9 @@ from hwsim.schedule import Group, Residency, form_groups, plan_residency
 from hwsim.workload import Workload
 from numerics.errors import InputError
 from numerics.formats import get_format
+
+if TYPE_CHECKING:
+    from accelerators.systolic.pipeline import GroupCost, MatrixJob, VectorJob
 
 
 @cache
@@ -89,6 +91,8 @@ class SystolicArray:
         parameters: Any = None,
     ) -> Report:
         """What ``workload`` costs; see ``hwsim.device.Device.simulate``."""
+        from accelerators.systolic.pipeline import analytic_costs
+
         chosen = check_request(self, fidelity, inputs, parameters)
         spec = self._spec
         placed = workload if workload.recipe else workload.with_formats(spec.default_recipe)
@@ -104,6 +108,8 @@ class SystolicArray:
 
     def _run(self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]]) -> list[GroupCost]:
         """Simulate each distinct group once, several at a time; the result does not depend on how many."""
+        from accelerators.systolic.pipeline import TilePipeline
+
         pipeline = TilePipeline(self._spec)
         keys = [(m.key if m else None, tuple(v.key for v in s), tuple(v.key for v in b)) for m, s, b in jobs]
         distinct = dict(zip(keys, jobs, strict=True))
@@ -162,6 +168,8 @@ class SystolicArray:
         return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}
 
     def _vector_job(self, workload: Workload, part: _Part, *, row_wise: bool, stored: bool) -> VectorJob:
+        from accelerators.systolic.pipeline import VectorJob
+
         spec, op = self._spec, part.op
         work = spec.vector_unit.cycles(op.operations)
         if isinstance(op, Scan):
@@ -204,6 +212,8 @@ class SystolicArray:
         return cycles, energy
 
     def _matrix_job(self, workload: Workload, part: _Part, kept: Residency, stored: bool) -> MatrixJob:
+        from accelerators.systolic.pipeline import MatrixJob
+
         spec = self._spec
         op = cast(Matmul | Convolution, part.op)
         a, b = (workload.tensors[t] for t in op.inputs[:2])

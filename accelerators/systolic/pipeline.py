@@ -281,16 +281,11 @@ def _simulate(
         "loop_order": ORDER_NAMES[picked[3]], "tiles": int(result[kernels.STEPS]), "folds": int(result[kernels.FOLDS]),
         "groups_per_fold": packed, "mappings_simulated": int(simulated),
         "loads_a_bytes": round(a), "loads_b_bytes": round(b), "partial_sum_bytes": round(partial_in + partial_out),
-        "array_occupancy": op.macs / (result[kernels.FOLDS] * array.rows * array.columns) / _stream(shape, array.dataflow, result),
+        "array_occupancy": float(op.macs / (result[kernels.ARRAY_BUSY] * array.rows * array.columns)) * matrix.cycles_per_mac,
     }  # fmt: skip
     return _Run(
         float(result[kernels.TIME]), float(with_vector), float(array_only), float(result[kernels.ARRAY_BUSY]), sizes, mapping
     )
-
-
-def _stream(shape: Shape, dataflow: str, result: npt.NDArray[np.float64]) -> float:
-    """Mean operands streamed a fold."""
-    return max(1.0, float(result[kernels.ARRAY_BUSY] / result[kernels.FOLDS]))
 
 
 def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np.float64], cuts: tuple[Any, ...]) -> InputError:

@@ -53,7 +53,7 @@ class Prepared:
 
     Attributes:
         path: the file, for messages.
-        nodes: the nodes that are left, in execution order.
+        nodes: the nodes that are left, in execution order, each with its position in the file.
         opset: version of the standard operators.
         inputs: names of the graph's inputs, weights excepted.
         outputs: names of its outputs.
@@ -67,7 +67,7 @@ class Prepared:
     """
 
     path: Path
-    nodes: list[Any]
+    nodes: list[tuple[int, Any]]
     opset: int
     inputs: list[str]
     outputs: list[str]
@@ -103,8 +103,7 @@ def prepare(path: Path, *, batch: int | None) -> Prepared:
     prepared.constants.update(detached)
     declared = {o.name: _shape(o.type) for o in model.graph.output}
     _set_batch(model, inputs, batch, prepared)
-    _fold(model, prepared)
-    prepared.nodes = list(model.graph.node)
+    prepared.nodes = _fold(model, prepared)
     prepared.declared = declared
     return prepared
 
@@ -248,13 +247,17 @@ def check_batch_of_outputs(prepared: Prepared) -> None:
 # --- shapes and constants -------------------------------------------------------------------------------
 
 
-def _fold(model: Any, prepared: Prepared) -> None:
-    """Infer shapes and evaluate what depends on constants and shapes alone, until nothing more is learnt."""
+def _fold(model: Any, prepared: Prepared) -> list[tuple[int, Any]]:
+    """Infer shapes and evaluate what depends on constants and shapes alone, until nothing more is learnt.
+
+    Returns the nodes that are left, with their positions.
+    """
     graph = model.graph
     opsets = {o.domain: o.version for o in model.opset_import}
     for tensor in graph.initializer:
         prepared.constants.add(tensor.name)
         prepared.values[tensor.name] = numpy_helper.to_array(tensor)
+    nodes = list(enumerate(graph.node))
     while True:
         try:
             inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
@@ -262,20 +265,21 @@ def _fold(model: Any, prepared: Prepared) -> None:
             raise prepared.error(f"shape inference failed: {_first_line(error)}") from None
         _collect(inferred.graph, prepared)
         left = []
-        for node in graph.node:
+        for position, node in nodes:
             results = _evaluate(node, prepared, opsets)
             if results is None:
-                left.append(node)
+                left.append((position, node))
                 continue
             for name, array in results.items():
                 graph.initializer.append(numpy_helper.from_array(array, name))
                 prepared.values[name] = array
                 prepared.constants.add(name)
                 prepared.shapes[name] = array.shape
-        if len(left) == len(graph.node):
-            return
+        if len(left) == len(nodes):
+            return nodes
+        nodes = left
         del graph.node[:]
-        graph.node.extend(left)
+        graph.node.extend(node for _, node in nodes)
 
 
 def _shape(kind: Any) -> tuple[int, ...] | None:

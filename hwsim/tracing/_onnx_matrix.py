@@ -184,7 +184,7 @@ def transposed_convolution(walk: Walk, node: Node) -> None:
 
 
 def attention(walk: Walk, node: Node) -> None:
-    """Attention (opset 23 on), with its cache; padded keys count in full, a softcap and the score output besides."""
+    """Attention (opset 23 on) and its cache; padded keys count in full, softcap and score output apart."""
     q, k, v = node.inputs[:3]
     past_k, past_v = node.input(4), node.input(5)
     shapes = [walk.shape(node, name) for name in (q, k, v)]
@@ -194,23 +194,23 @@ def attention(walk: Walk, node: Node) -> None:
     (batch, query_heads, query_length, dim), (_, kv_heads, key_length, _), (*_, value_dim) = shapes
     if past_k:
         key_length += walk.shape(node, past_k)[2]
-    for position, (past, new) in enumerate(((past_k, k), (past_v, v)), 1):
+    for position, part, past, new in ((1, "append_key", past_k, k), (2, "append_value", past_v, v)):
         present = node.output(position)
         if past:
             width = dim if position == 1 else value_dim
             shape = (batch, kv_heads, key_length, width)
-            present = present or walk.new_tensor(node, f"present{position}", shape, format=walk.format(new))
+            present = present or walk.new_tensor(node, part, shape, format=walk.format(new))
             elements = math.prod(shape)
-            walk.emit(DataMovement, node, (past, new), (present,), part="append", elements=elements)
+            walk.emit(DataMovement, node, (past, new), (present,), part=part, elements=elements)
         elif present:
-            walk.emit(DataMovement, node, (new,), (present,), part="append", elements=walk.size(node, new))
+            walk.emit(DataMovement, node, (new,), (present,), part=part, elements=walk.size(node, new))
         if present:
             k, v = (present, v) if position == 1 else (k, present)
     scores = batch * query_heads * query_length * key_length
     if node.get("softcap", 0.0):
         walk.emit(Elementwise, node, (q, k), (), part="softcap", operation="tanh", elements=scores)
     if node.output(3):
-        walk.emit(DataMovement, node, (q, k), (node.output(3),), part="scores", elements=scores)
+        walk.emit(DataMovement, node, (q, k), (node.output(3),), part="score_output", elements=scores)
     walk.emit(
         Attention, node, (q, k, v, node.input(3)), node.outputs[:1], batch=batch, heads=query_heads,
         kv_heads=kv_heads, query_length=query_length, key_length=key_length, head_dim=dim,

@@ -58,7 +58,8 @@ class Walk:
         self._owners: dict[str, str] = {}
         self._weights: set[str] = set()
         self._op_names: set[str] = set()
-        self._node_names = Counter(node.name for node in prepared.nodes)
+        self._own: set[str] = set()
+        self._node_names = Counter(node.name for _, node in prepared.nodes)
         for name in prepared.inputs:
             self.register(name)
 
@@ -99,10 +100,10 @@ class Walk:
 
     # --- nodes -------------------------------------------------------------------------------------------
 
-    def node(self, index: int, proto: Any) -> Node:
+    def node(self, position: int, proto: Any) -> Node:
         """A node's plain form, with a name of its own."""
         given = proto.name
-        name = given if given and self._node_names[given] == 1 else f"{proto.op_type}_{index}"
+        name = given if given and self._node_names[given] == 1 else f"{proto.op_type}_{position}"
         while name in self._op_names:
             name += "_"
         self._op_names.add(name)
@@ -176,6 +177,7 @@ class Walk:
             self.tensors[name] = replace(owner, name=name, shape=tuple(shape), storage=owner.name)
         else:
             self.tensors[name] = Tensor(name, tuple(shape), format, role)
+        self._own.add(name)
         return name
 
     def view(self, node: Node, source: str, output: str, *, part: bool = False) -> None:
@@ -213,10 +215,9 @@ class Walk:
         read = tuple(filter(None, node.inputs if inputs is None else inputs))
         written = tuple(filter(None, node.outputs if outputs is None else outputs))
         for name in (*read, *written):
-            if name not in self.tensors:
-                if cls is not Unmodelled:
-                    self.shape(node, name)
-                self.register(name)
+            if cls is not Unmodelled and name not in self._own:
+                self.shape(node, name)
+            self.register(name)
         if cls.is_matrix:
             self.as_weights(read)
         name = f"{node.name}/{part}" if part else node.name

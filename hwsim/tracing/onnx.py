@@ -51,8 +51,8 @@ def load(path: str | Path, *, batch: int | None = None) -> Workload:
     path = Path(path)
     prepared = prepare(path, batch=batch)
     walk = Walk(prepared)
-    for index, proto in enumerate(prepared.nodes):
-        emit_node(walk, walk.node(index, proto))
+    for position, proto in prepared.nodes:
+        emit_node(walk, walk.node(position, proto))
     check_batch_of_outputs(prepared)
     for name in prepared.outputs:
         walk.register(name)

@@ -420,6 +420,7 @@ def trace(
         if module is not None:
             for m in module.modules():
                 m.training = was_training[id(m)]
+    recorder.ops = _without_unread(recorder.ops, workload_outputs, recorder.tensors)
     label = name or (type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "function"))
     used = {t for op in recorder.ops for t in (*op.inputs, *op.outputs)} | set(workload_outputs) | set(input_names)
     used |= {recorder.tensors[t].owner for t in used}
@@ -431,6 +432,17 @@ def trace(
         outputs=workload_outputs,
         metadata={"source": "torch", "mode": mode, **(metadata or {})},
     )
+
+
+def _without_unread(ops: list[Op], outputs: tuple[str, ...], tensors: Mapping[str, Tensor]) -> list[Op]:
+    """The operators without their secondary results that nothing reads (statistics and indices kept for a backward pass)."""
+    read = {tensors[t].owner for op in ops for t in op.inputs} | {tensors[t].owner for t in outputs}
+    return [
+        replace(op, outputs=op.outputs[:1] + tuple(t for t in op.outputs[1:] if tensors[t].owner in read))
+        if len(op.outputs) > 1
+        else op
+        for op in ops
+    ]
 
 
 def _require_values(module: torch.nn.Module | None, inputs: tuple[Any, ...]) -> None:

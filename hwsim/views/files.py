@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from hwsim.report import Report
@@ -50,6 +51,16 @@ def _writing(folder: Path) -> Iterator[None]:
         raise InputError(
             f"out: cannot write to {folder}: {(error.strerror or str(error)).lower()}"
         ) from error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder, and see that a file can be written there, before any long work begins.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    with _writing(folder), TemporaryFile(dir=folder):
+        pass
 
 
 def _write(folder: Path, texts: dict[str, str], figures: dict[str, Figure]) -> list[Path]:

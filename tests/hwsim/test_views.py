@@ -45,13 +45,13 @@ NASTY = "<script>alert(1)</script>"
 def nasty_report() -> Report:
     """A report all of whose strings try to break out of where they are written."""
     op = replace(REPORT.ops[0], name=NASTY, module='"><img src=x>', kind="$x_1$", format="<b>", unit="<i>")
-    host = replace(REPORT.ops[1], name="$\\frac{", fused_with=NASTY, modelled=False)
+    host = replace(REPORT.ops[1], name="$\\frac{$", fused_with=NASTY, modelled=False)
     return sample_report(
         device='dev"><script>',
-        workload="_w&\n$y^",
+        workload="_w&\n$y^{$",
         recipe="<r>",
         fidelity="<f>",
-        ops=(op, host, *REPORT.ops[2:]),
+        ops=(op, host, replace(REPORT.ops[2], fused_with="$\\frac{$"), *REPORT.ops[3:]),
         notes=("<u>note</u>",),
         spec={"</pre>": "<script>"},
         tables={"<t>": [{"<column>": "<cell>", "n": 1.5}]},
@@ -283,6 +283,11 @@ def test_the_overlap_check_notices_overlaps():
     assert boxes_overlap([t.get_window_extent(renderer) for t in figure.axes[0].get_yticklabels()])
 
 
+def starts(ax) -> list[list[float]]:
+    """Where the bars start, one list a segment."""
+    return [[bar.get_x() for bar in container] for container in ax.containers]
+
+
 def widths(ax) -> list[list[float]]:
     """Widths of the bars, one list a segment."""
     return [[bar.get_width() for bar in container] for container in ax.containers]
@@ -296,6 +301,7 @@ def test_time_picture_draws_each_part_of_each_operator():
     assert drawn.shape == (3, len(REPORT.ops))
     cycles = [(op.compute_cycles, op.stall_cycles, op.overhead_cycles) for op in REPORT.ops]
     np.testing.assert_allclose(drawn.T, np.array(cycles) / REPORT.clock_hz * 1e6)
+    np.testing.assert_allclose(starts(ax), np.vstack([np.zeros(13), np.cumsum(drawn, axis=0)[:-1]]))
     source = figure.get_supxlabel()
     for part in (REPORT.device, REPORT.workload, REPORT.fidelity, "time calibrated, energy predicted"):
         assert part in source
@@ -555,6 +561,7 @@ def test_page_says_the_totals_and_every_operator(page_source):
 
 def test_sort_keys_are_the_figures_themselves(page_source):
     row = next(line for line in page_source.splitlines() if "data-share" in line and "fc</td>" in line)
+    assert '<td class="l">matmul</td><td class="l">fc</td><td class="l">int8→int32</td>' in row
     keys = [float(x) for x in re.findall(r'data-v="([^"]+)"', row)]
     fc = REPORT.ops[11]
     lost = (fc.stall_cycles + fc.overhead_cycles) / fc.cycles

@@ -1,0 +1,68 @@
+"""The command line: ``hwsim COMMAND …``. Commands come from the entry-point group ``hwsim.commands``.
+
+A command is a module with ``SUMMARY``, ``add_arguments(parser)`` and ``run(arguments) -> int``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from numerics.errors import InputError, nearest_names
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        sys.stderr.write(f"{self.prog}: error: {message}\n")
+        raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2 for bad input)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands = {entry.name: entry for entry in metadata.entry_points(group="hwsim.commands")}
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview(commands))
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from hwsim import __version__
+
+        print(f"hwsim {__version__}")
+        return 0
+    name = words[0]
+    if name not in commands:
+        sys.stderr.write(f"hwsim: error: command: unknown name {name!r}; {nearest_names(name, commands)}\n")
+        return 2
+    module = commands[name].load()
+    parser = _Parser(prog=f"hwsim {name}", description=module.SUMMARY)
+    module.add_arguments(parser)
+    try:
+        arguments = parser.parse_args(words[1:])
+        return int(module.run(arguments))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except InputError as error:
+        sys.stderr.write(f"hwsim {name}: error: {error}\n")
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f"hwsim {name}: interrupted\n")
+        return 130
+
+
+def _overview(commands: dict[str, metadata.EntryPoint]) -> str:
+    lines = ["usage: hwsim COMMAND [OPTIONS]", "", "What a workload costs on a machine, and what it computes there.", ""]
+    lines += [f"  {name:<10} {commands[name].load().SUMMARY}" for name in sorted(commands)]
+    lines += ["", "hwsim COMMAND --help shows a command's options; hwsim --version the version."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

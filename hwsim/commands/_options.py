@@ -1,0 +1,86 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+from hwsim.workload import Workload
+from numerics.errors import InputError
+
+MODEL_HELP = "zoo name (hwsim models), .onnx, SCALE-Sim .csv or .json file, or package.module:callable"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """MODEL and the options that shape it."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--batch", type=int, metavar="N", help="batch size")
+    parser.add_argument("--seq-len", type=int, metavar="N", help="tokens in a sequence")
+    parser.add_argument("--kv-len", type=int, metavar="N", help="tokens already in the KV cache (decode)")
+    parser.add_argument("--phase", choices=("prefill", "decode"), help="phase of a language model")
+    parser.add_argument(
+        "--mode", choices=("inference", "training"), default="inference", help="forward only, or with backward and AdamW step"
+    )
+    parser.add_argument("--values", action="store_true", help="trace on real tensors and record their densities")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights of a zoo model (.pt or .safetensors); random otherwise")
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """How the machine runs it."""
+    parser.add_argument("--formats", metavar="RECIPE", help="number formats: a recipe's name or file; the device's otherwise")
+    parser.add_argument("--fidelity", metavar="F", help="rung of the device's ladder (systolic: analytic, tile)")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the spec"
+    )
+    parser.add_argument("--out", metavar="DIR", help="write the report, its pictures and timeline there")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")
+
+
+def workload(arguments: argparse.Namespace) -> Workload:
+    """The workload the options describe, in the formats they name."""
+    from hwsim.api import workload_from
+    from hwsim.progress import stage
+
+    with stage(f"tracing {arguments.model}"):
+        found = workload_from(
+            arguments.model,
+            batch=arguments.batch,
+            seq_len=arguments.seq_len,
+            kv_len=arguments.kv_len,
+            phase=arguments.phase,
+            mode=arguments.mode,
+            values=arguments.values,
+            checkpoint=arguments.checkpoint,
+        )
+    formats = getattr(arguments, "formats", None)
+    return found.with_formats(formats) if formats else found
+
+
+def overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """``FIELD=VALUE`` words as a mapping; values are read as YAML."""
+    import yaml
+
+    from hwsim.registry import _loader
+
+    found: dict[str, Any] = {}
+    for word in assignments:
+        field, equals, value = word.partition("=")
+        if not equals or not field:
+            raise InputError(f"--set: expected FIELD=VALUE, such as array.rows=128, got {word!r}")
+        try:
+            found[field] = yaml.load(value, Loader=_loader())
+        except yaml.YAMLError:
+            raise InputError(f"--set: {field}: cannot read the value {value!r}") from None
+    return found
+
+
+def writable(folder: str | None) -> None:
+    """Fail before the work, not after it, when the output folder cannot be written."""
+    if folder is None:
+        return
+    from pathlib import Path
+
+    from hwsim.views.files import prepare_folder
+
+    prepare_folder(Path(folder))
