@@ -121,6 +121,18 @@ def _transfer(clock, hw, size, after):  # type: ignore[no-untyped-def]  # noqa: 
 
 
 @njit(cache=True, nogil=True)
+def _write_back(clock, hw, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Write ``size`` bytes that are ready at the pending clock; returns when they have left.
+
+    The channel gives them their time in turn but is not held up until they are ready: loads behind them go ahead.
+    """
+    if hw[OFF_BPC] == np.inf:
+        return clock[_PENDING]
+    clock[_DMA] += size / hw[OFF_BPC]
+    return max(clock[_DMA], clock[_PENDING] + size / hw[OFF_BPC])
+
+
+@njit(cache=True, nogil=True)
 def _settle(clock, pending):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Raise clocks that can no longer delay anything to the earliest time at which they could matter."""
     clock[_READY_A] = max(clock[_READY_A], clock[_STREAM])
@@ -261,7 +273,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         result[LOAD_EXTRA] += size
                     # --- the write-back that the step before left
                     if pending > 0.0:
-                        end = _transfer(clock, hw, pending, clock[_PENDING])
+                        end = _write_back(clock, hw, pending)
                         clock[_FREE2] = clock[_FREE1]
                         clock[_FREE1] = end
                         pending = 0.0
@@ -295,8 +307,12 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     load_ready = clock[_READY_A] if dataflow == IS else clock[_READY_B]
                     stream_ready = clock[_READY_B] if dataflow == IS else clock[_READY_A]
                     out_ready = clock[_READY_P]
-                    if new_output and hw[OUT_CAP] < np.inf:
-                        out_ready = max(out_ready, clock[_FREE2] if hw[OUT_DOUBLE] > 0 else clock[_FREE1])
+                    if new_output:
+                        # A result needs its place when it leaves the array, not when its operands enter.
+                        depth = hw[LATENCY] * rows + columns - 1
+                        if dataflow == OS:
+                            depth += interval * (stream - 1) + rows
+                        out_ready = max(out_ready, (clock[_FREE2] if hw[OUT_DOUBLE] > 0 else clock[_FREE1]) - depth)
                     done = run_folds(
                         clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, interval
                     )
@@ -382,9 +398,10 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     clock[c] += run * shift
                 batch += run
         batch += 1
+    end = clock[_FREE1]
     if pending > 0.0:
-        _transfer(clock, hw, pending, clock[_PENDING])
-    result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA])
+        end = max(end, _write_back(clock, hw, pending))
+    result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA], end)
     return result
 
 

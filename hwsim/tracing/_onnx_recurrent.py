@@ -41,9 +41,17 @@ class _Layer:
 
     def matmul(self, part: str, state: str, gates: int) -> str:
         """``gates`` gates' share of the state of one step."""
-        output = self.tensor(part, gates * self.hidden)
+        output, weight = self.tensor(part, gates * self.hidden), self.recurrence
+        if gates < self.gates:
+            weight = self.walk.new_tensor(
+                self.node,
+                f"{part}{self.tag}.weight",
+                (gates * self.hidden, self.hidden),
+                format="",
+                view_of=weight,
+            )
         self.walk.emit(
-            Matmul, self.node, (state, self.recurrence), (output,), part=f"{part}{self.tag}", m=self.batch,
+            Matmul, self.node, (state, weight), (output,), part=f"{part}{self.tag}", m=self.batch,
             n=gates * self.hidden, k=self.hidden,
         )  # fmt: skip
         return output
@@ -99,7 +107,6 @@ def _expand(walk: Walk, node: Node, gates: int, take_step: Step) -> None:
     batch, length = shape[:2] if node.get("layout", 0) else (shape[1], shape[0])
     width, (directions, _, hidden) = shape[2], walk.shape(node, recurrence)
     walk.as_weights((weight, recurrence, bias))
-    states = [node.input(5), node.input(6) if node.kind == "LSTM" else ""]
     finals: list[tuple[str, str]] = []
     steps: list[str] = []
     for direction in range(directions):
@@ -120,11 +127,16 @@ def _expand(walk: Walk, node: Node, gates: int, take_step: Step) -> None:
         )  # fmt: skip
         own_recurrence = part_of(recurrence, "recurrence", (rows, hidden))
         layer = _Layer(walk, node, tag, own_recurrence, projected, batch, hidden, gates, walk.format(x))
-        state, cell = (
-            part_of(name, part, (batch, hidden))
-            or walk.new_tensor(node, part + tag, (batch, hidden), format=walk.format(x), role="state")
-            for name, part in zip(states, ("initial_hidden", "initial_cell"), strict=True)
-        )
+
+        def initial(position: int, part: str, tag: str = tag, part_of: Callable[..., str] = part_of) -> str:
+            """The state before the first step, zeros unless the file gives it."""
+            given = part_of(node.input(position), part, (batch, hidden))
+            if given:
+                return given
+            return walk.new_tensor(node, part + tag, (batch, hidden), format=walk.format(x), role="state")
+
+        state = initial(5, "initial_hidden")
+        cell = initial(6, "initial_cell") if node.kind == "LSTM" else ""
         order = range(length)
         backward = node.get("direction", "forward") == "reverse" or direction == 1
         for step in reversed(order) if backward else order:

@@ -173,8 +173,8 @@ class Walk:
         while name in self.prepared.formats or name in self.tensors:
             name += "_"
         if view_of:
-            owner = self.register(self._owners.get(view_of, view_of))
-            self.tensors[name] = replace(owner, name=name, shape=tuple(shape), storage=owner.name)
+            source = self.register(view_of)
+            self.tensors[name] = replace(source, name=name, shape=tuple(shape), storage=source.owner)
         else:
             self.tensors[name] = Tensor(name, tuple(shape), format, role)
         self._own.add(name)

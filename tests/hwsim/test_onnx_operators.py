@@ -191,6 +191,7 @@ def test_recurrent_layers_are_their_matmuls(tmp_path, kind, gates, directions):
     assert len(projections) == directions
     # A step waits for the one before it: at least a matmul and a cell each.
     assert workload.depth >= 2 * length
+    assert {t.owner for t in workload.tensors.values() if t.role == "weight"} == {"w", "r", "b"}
     assert workload.parameters == sum(math.prod(i.dims) for i in initializers)
     assert workload.bytes_by_role()["weight"] == 4 * workload.parameters
 
