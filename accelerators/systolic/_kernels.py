@@ -32,8 +32,8 @@ RESULT_FIELDS = 15
 
 # Clocks of the pipeline's state.
 _DMA, _DONE1, _DONE2, _FREE1, _FREE2, _VECTOR, _PENDING = 0, 1, 2, 3, 4, 5, 6
-_READY_A, _READY_B, _READY_P, _READY_X, _LOAD_START, _LOAD_END, _STREAM, _STREAM_END, _LEFT = 7, 8, 9, 10, 11, 12, 13, 14, 15
-_CLOCKS = 16
+_READY_A, _READY_B, _READY_P, _READY_X, _LOAD_START, _LOAD_END, _STREAM, _STREAM_END, _LEFT, _WRITTEN = 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+_CLOCKS = 17
 
 ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], dtype=np.int64)
 """Loop orders, outermost first: 0 = m, 1 = n, 2 = k."""
@@ -68,7 +68,7 @@ def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, loa
                 begin = max(begin, left)
             load_start = begin
             load_end = begin
-            left = begin + injected + (rows - 1) + (columns - 1) + latency + shift
+            left = begin + max(injected + (rows - 1) + (columns - 1) + latency, interval) + shift
         else:
             if overlap == NONE:
                 load_start = max(left, load_ready)
@@ -81,7 +81,7 @@ def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, loa
                 begin = max(begin, left)
             elif overlap == FULL:
                 begin = max(begin, free)
-            left = begin + injected + latency * rows + (columns - 1)
+            left = begin + max(injected + latency * rows + (columns - 1), interval)
         free = begin + interval
         fold += 1
         shifted = begin - old_begin
@@ -129,7 +129,8 @@ def _write_back(clock, hw, size):  # type: ignore[no-untyped-def]  # noqa: ANN00
     if hw[OFF_BPC] == np.inf:
         return clock[_PENDING]
     clock[_DMA] += size / hw[OFF_BPC]
-    return max(clock[_DMA], clock[_PENDING] + size / hw[OFF_BPC])
+    clock[_WRITTEN] = max(clock[_DMA], max(clock[_PENDING], clock[_WRITTEN]) + size / hw[OFF_BPC])
+    return clock[_WRITTEN]
 
 
 @njit(cache=True, nogil=True)
@@ -138,13 +139,14 @@ def _settle(clock, pending):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
     clock[_READY_A] = max(clock[_READY_A], clock[_STREAM])
     clock[_READY_P] = max(clock[_READY_P], clock[_STREAM])
     clock[_READY_B] = max(clock[_READY_B], clock[_LOAD_START])
-    clock[_READY_X] = max(clock[_READY_X], clock[_DONE1])
+    clock[_READY_X] = max(clock[_READY_X], clock[_LEFT])
     clock[_DMA] = max(clock[_DMA], clock[_DONE2])
+    clock[_WRITTEN] = max(clock[_WRITTEN], clock[_LEFT])
     clock[_FREE1] = max(clock[_FREE1], clock[_STREAM])
     clock[_FREE2] = max(clock[_FREE2], clock[_STREAM])
-    clock[_VECTOR] = max(clock[_VECTOR], clock[_DONE1])
+    clock[_VECTOR] = max(clock[_VECTOR], clock[_LEFT])
     if pending == 0.0:
-        clock[_PENDING] = max(clock[_PENDING], clock[_DONE1])
+        clock[_PENDING] = max(clock[_PENDING], clock[_LEFT])
 
 
 @njit(cache=True, nogil=True)
@@ -398,10 +400,10 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     clock[c] += run * shift
                 batch += run
         batch += 1
-    end = clock[_FREE1]
     if pending > 0.0:
-        end = max(end, _write_back(clock, hw, pending))
-    result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA], end)
+        _write_back(clock, hw, pending)
+    # An ideal channel keeps no clock of what it wrote; it was ready when the array and the vector unit were.
+    result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA], clock[_WRITTEN])
     return result
 
 

@@ -15,7 +15,8 @@ D = R where outputs are shifted out unhidden, else 0. F = ⌈K/R⌉·⌈N/C⌉ (
 ⌈K/R⌉·⌈M/C⌉ (input-stationary), times the batch. SCALE-Sim (Samajdar et al., ISPASS 2020, section III) prints the ``none``,
 hidden form minus one: an off-by-one its users report (SCALE-Sim issue 125), which these forms do not copy. A MAC latency of L
 cycles lengthens the way down the array from R to L·R (partial sums of a stationary operand wait in each row) or the last sum by
-L − 1 (output-stationary); a MAC that takes q cycles stretches S to q·(S − 1) + 1 and the interval between folds to q·S.
+L − 1 (output-stationary); a MAC that takes q cycles stretches S to q·(S − 1) + 1 and the interval between folds to q·S,
+and no fold is over before its q·S cycles are.
 """
 
 from __future__ import annotations
@@ -93,11 +94,11 @@ def compute_cycles(
     latency = timing.mac_latency_cycles
     if dataflow == "output_stationary":
         drain = rows if timing.output_drain == "shift" else 0
-        through = cycles_per_mac * (stream - 1) + rows + columns - 2 + latency + drain
+        through = np.maximum(interval - cycles_per_mac + rows + columns - 2 + latency, interval) + drain
         if timing.fold_overlap == "full":
             return (count - 1) * np.maximum(interval, drain) + through
         return count * through
-    through = cycles_per_mac * (stream - 1) + latency * rows + columns - 1
+    through = np.maximum(interval - cycles_per_mac + latency * rows + columns - 1, interval)
     if timing.fold_overlap == "none":
         return count * (rows + through)
     if timing.fold_overlap == "weights":
