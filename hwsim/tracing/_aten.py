@@ -339,8 +339,9 @@ def _embedding_bag(call: Call) -> list[Part]:
     gathered = indices.numel() * table.shape[1]
     parts = [Part(Gather, {"elements": gathered, "indices": indices.numel()}, (table, indices, offsets), call.outputs[:1])]
     if indices.numel() > call.outputs[0].shape[0]:
-        dims = {"operation": "sum", "elements": gathered, "rows": call.outputs[0].numel()}
-        parts.append(Part(Reduction, dims, call.outputs[:1], call.outputs[:1], "sum"))
+        operation = ("sum", "mean", "max")[call.argument(4, "mode", 0)]
+        dims = {"operation": operation, "elements": gathered, "rows": call.outputs[0].numel()}
+        parts.append(Part(Reduction, dims, call.outputs[:1], call.outputs[:1], operation))
     return parts
 
 
@@ -421,6 +422,10 @@ def _foreach(call: Call) -> list[Part]:
     base = call.name.removeprefix("_foreach_")
     operation = _ELEMENTWISE.get(base, {"copy": "copy", "zero": "fill", "norm": "norm"}.get(base, "special"))
     lists = [a for a in call.args if isinstance(a, list | tuple) and a and isinstance(a[0], torch.Tensor)]
+    if base == "div" and len(lists) == 1:
+        operation = "multiply"
+    elif base in ("add", "sub") and call.kwargs.get("alpha", 1) != 1:
+        operation = "multiply_add"
     return _part(Elementwise, operation=operation, elements=sum(t.numel() for t in lists[0]) if lists else 0)
 
 

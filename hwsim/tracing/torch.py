@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
+import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -52,6 +54,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, *, values: bool) -> None:
         super().__init__()
         self.values = values
+        self.fakes: _Fakes | None = None
         self.phase: Phase = "forward"
         self.paused = False
         self.leaves: set[str] = set()
@@ -123,8 +126,17 @@ class _Recorder(TorchDispatchMode):
             self._current[owner] = new
             self.tensors[new] = replace(whole, name=new, storage=owner, density=self._density(tensor))
             return new
-        part = self._view(tensor, owner, f"{owner}:{version}")
-        return part
+        # What is read from now on has new values: new names, so that their densities are measured anew.
+        new = self._unique(f"{owner}:{version}")
+        self._current[owner] = new
+        self.tensors[new] = replace(whole, name=new, storage=owner, density=self._density(self._whole(tensor, whole)))
+        return self._view(tensor, owner, new)
+
+    def _whole(self, part: torch.Tensor, whole: Tensor) -> torch.Tensor:
+        """The memory behind ``part``, as far as ``whole`` fills it densely (``part`` itself when only shapes are traced)."""
+        if not self.values:
+            return part
+        return part.detach().as_strided((min(whole.elements, part.untyped_storage().nbytes() // part.element_size()),), (1,), 0)
 
     def _density(self, tensor: torch.Tensor) -> float | None:
         if not self.values or not tensor.numel():
@@ -155,6 +167,8 @@ class _Recorder(TorchDispatchMode):
             self._node_module.setdefault(torch.autograd._get_sequence_nr() - 1, path)
             return path
         if self.phase == "backward":
+            if self.modules:  # a checkpointed module runs forward once more
+                return self.modules[-1]
             node = torch._C._current_autograd_node()
             if node is not None:
                 return self._node_module.get(node._sequence_nr(), "")
@@ -169,6 +183,10 @@ class _Recorder(TorchDispatchMode):
             return 1.0  # an optimizer reads its step counter; no shape depends on it
         if self.paused:
             return func(*args, **kwargs)
+        if self.fakes is not None and name not in NO_COST:
+            args, kwargs = tree_map_only(torch.Tensor, self._faked, (args, kwargs))
+            if kwargs.get("device") is not None:  # all fakes live on one fake device, whatever the program asks for
+                kwargs = {**kwargs, "device": self.fakes.device}
         mutable = func._schema.is_mutable
         base = name.removesuffix("_") if mutable and not name.startswith("__") else name
         read_before: list[str] = []
@@ -191,6 +209,16 @@ class _Recorder(TorchDispatchMode):
         for part in describe(call):
             self._add(part, call, names, results, f"aten.{name}" if func.namespace == "aten" else f"{func.namespace}.{name}")
         return result
+
+    def _faked(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The fake for a real or meta tensor that the program holds on to: a list's element, a variable of its surroundings."""
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        assert self.fakes is not None
+        made = self.fakes(tensor)
+        if self.owner(made) is None:
+            self.register(made, "constant", "state")
+        return made
 
     @staticmethod
     def _mutated(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
@@ -232,13 +260,14 @@ class _Recorder(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def _module_paths(root: torch.nn.Module | None, recorder: _Recorder) -> Iterator[None]:
-    """Keep the recorder's stack of module paths while ``root`` runs."""
-    if root is None:
+def _module_paths(roots: Mapping[str, torch.nn.Module], recorder: _Recorder) -> Iterator[None]:
+    """Keep the recorder's stack of module paths while the modules of ``roots`` run."""
+    if not roots:
         yield
         return
-    paths = {id(module): path for path, module in root.named_modules()}
-    recorder.leaves = {path for path, module in root.named_modules() if path and not any(True for _ in module.children())}
+    found = [entry for prefix, root in roots.items() for entry in root.named_modules(prefix=prefix)]
+    paths = {id(module): path for path, module in reversed(found)}
+    recorder.leaves = {path for path, module in found if path and not any(True for _ in module.children())}
 
     def enter(module: torch.nn.Module, _: Any) -> None:
         recorder.modules.append(paths.get(id(module), recorder.modules[-1] if recorder.modules else ""))
@@ -273,8 +302,21 @@ def _plain_kernels() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(onednn)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging the traceback of an error that we report in one line."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 class _Fakes:
     """Fake tensors on a fake CPU for real or meta tensors, one for one."""
+
+    device = torch.device("cpu")
 
     def __init__(self, mode: FakeTensorMode) -> None:
         self.mode = mode
@@ -286,8 +328,10 @@ class _Fakes:
         if made is None:
             if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
                 raise InputError("trace: the module has lazy parameters without a shape; run it once on real data first")
+            if tensor.layout is not torch.strided:
+                raise InputError(f"trace: tensors of layout {tensor.layout} are not supported; convert them with to_dense()")
             with self.mode:
-                made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+                made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device)
                 if isinstance(tensor, torch.nn.Parameter):
                     made = torch.nn.Parameter(made, requires_grad=tensor.requires_grad)
                 else:
@@ -298,20 +342,46 @@ class _Fakes:
 
 
 @contextlib.contextmanager
-def _fake_parameters(root: torch.nn.Module, fakes: _Fakes) -> Iterator[None]:
-    """Put fake tensors in the place of all parameters, buffers and tensor attributes of ``root``, and back."""
-    saved: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+def _fake_parameters(roots: Iterable[torch.nn.Module], fakes: _Fakes) -> Iterator[None]:
+    """Put fake tensors in the place of all parameters, buffers and tensor attributes of ``roots``.
+
+    Afterwards every module has the attributes it had before, whatever the program assigned meanwhile.
+    """
+    modules = {id(module): module for root in roots for module in root.modules()}.values()
+    holders = [holder for m in modules for holder in (m._parameters, m._buffers, m.__dict__)]
+    saved = [(holder, dict(holder)) for holder in holders]
     try:
-        for module in root.modules():
-            for holder in (module._parameters, module._buffers, module.__dict__):
-                for key, value in list(holder.items()):
-                    if isinstance(value, torch.Tensor):
-                        saved.append((holder, key, value))
-                        holder[key] = fakes(value)
+        for holder in holders:
+            for key, value in list(holder.items()):
+                if isinstance(value, torch.Tensor):
+                    holder[key] = fakes(value)
         yield
     finally:
-        for holder, key, value in saved:
-            holder[key] = value
+        for holder, before in saved:
+            for key in [key for key in holder if key not in before]:
+                del holder[key]
+            for key, value in before.items():
+                if key not in holder or holder[key] is not value:
+                    holder[key] = value
+
+
+def _roots(model: Callable[..., Any]) -> dict[str, torch.nn.Module]:
+    """Prefix → module for the modules that run: the model itself, or those a function refers to by name."""
+    if isinstance(model, torch.nn.Module):
+        return {"": model}
+    bound = getattr(model, "__self__", None)
+    if isinstance(bound, torch.nn.Module):
+        return {"": bound}
+    if isinstance(model, functools.partial):
+        given = {f"arg{i}": value for i, value in enumerate(model.args)} | dict(model.keywords)
+        return {**_roots(model.func), **{k: v for k, v in given.items() if isinstance(v, torch.nn.Module)}}
+    if not inspect.isfunction(model):
+        return {k: v for k, v in getattr(model, "__dict__", {}).items() if isinstance(v, torch.nn.Module)}
+    try:
+        names = inspect.getclosurevars(model)
+    except ValueError:  # a variable of the closure has no value yet
+        return {}
+    return {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, torch.nn.Module)}
 
 
 def _user_line(error: BaseException) -> str:
@@ -390,36 +460,33 @@ def trace(
         raise InputError(f"mode: expected 'inference' or 'training', got {mode!r}")
     if not callable(model):
         raise InputError(f"trace: expected a torch.nn.Module or a function, got {type(model).__name__}")
-    module = model if isinstance(model, torch.nn.Module) else None
-    if module is None and isinstance(getattr(model, "__self__", None), torch.nn.Module):
-        module = model.__self__  # type: ignore[union-attr]
-    if values and mode == "training" and module is not None:
-        model = module = copy.deepcopy(module)  # the step must not train the caller's model
+    if values and mode == "training":
+        model = _copied(model)  # the step must not train the caller's model
+    roots = _roots(model)
     recorder = _Recorder(values=values)
-    was_training = {id(m): m.training for m in module.modules()} if module is not None else {}
+    was_training = [(m, m.training) for root in roots.values() for m in root.modules()]
     try:
-        if module is not None:
-            module.train(mode == "training")
+        for root in roots.values():
+            root.train(mode == "training")
         with contextlib.ExitStack() as stack:
             stack.enter_context(_plain_kernels())
             inputs: tuple[Any, ...] = example_inputs
             if values:
-                _require_values(module, inputs)
+                _require_values(roots, inputs)
             else:
+                stack.enter_context(_quiet())
                 fake_mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-                fakes = _Fakes(fake_mode)
+                recorder.fakes = fakes = _Fakes(fake_mode)
                 inputs = tree_map_only(torch.Tensor, fakes, inputs)
-                if module is not None:
-                    stack.enter_context(_fake_parameters(module, fakes))
-            input_names = _register(recorder, model, module, inputs, {**CACHE_ROLES, **(roles or {})})
-            outputs = _run(recorder, model, module, inputs, mode, loss, optimizer)
+                stack.enter_context(_fake_parameters(roots.values(), fakes))
+            input_names = _register(recorder, model, roots, inputs, {**CACHE_ROLES, **(roles or {})})
+            outputs = _run(recorder, model, roots, inputs, mode, loss, optimizer)
             workload_outputs = tuple(
                 dict.fromkeys(recorder.read(t) for t in tree_leaves(outputs) if isinstance(t, torch.Tensor))
             )
     finally:
-        if module is not None:
-            for m in module.modules():
-                m.training = was_training[id(m)]
+        for m, flag in was_training:
+            m.training = flag
     recorder.ops = _without_unread(recorder.ops, workload_outputs, recorder.tensors)
     label = name or (type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "function"))
     used = {t for op in recorder.ops for t in (*op.inputs, *op.outputs)} | set(workload_outputs) | set(input_names)
@@ -445,8 +512,24 @@ def _without_unread(ops: list[Op], outputs: tuple[str, ...], tensors: Mapping[st
     ]
 
 
-def _require_values(module: torch.nn.Module | None, inputs: tuple[Any, ...]) -> None:
-    held = list(module.named_parameters()) + list(module.named_buffers()) if module is not None else []
+def _copied(model: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy of a module, or of a bound method with its module; a function has to look after what it trains."""
+    bound = getattr(model, "__self__", None)
+    if isinstance(bound, torch.nn.Module):
+        return getattr(copy.deepcopy(bound), model.__name__)
+    if not isinstance(model, torch.nn.Module) and _roots(model):
+        raise InputError("trace: values=True with mode='training' would train the modules of a function; trace the module itself")
+    return copy.deepcopy(model) if isinstance(model, torch.nn.Module) else model
+
+
+def _named(roots: Mapping[str, torch.nn.Module], what: Literal["parameters", "buffers"]) -> list[tuple[str, torch.Tensor]]:
+    """(path, tensor) of all parameters or buffers, each once."""
+    found = [entry for prefix, root in roots.items() for entry in getattr(root, f"named_{what}")(prefix=prefix)]
+    return list({id(tensor): (path, tensor) for path, tensor in reversed(found)}.values())[::-1]
+
+
+def _require_values(roots: Mapping[str, torch.nn.Module], inputs: tuple[Any, ...]) -> None:
+    held = _named(roots, "parameters") + _named(roots, "buffers")
     held += [("an input", t) for t in tree_leaves(inputs) if isinstance(t, torch.Tensor)]
     for label, tensor in held:
         if tensor.device.type == "meta":
@@ -456,18 +539,17 @@ def _require_values(module: torch.nn.Module | None, inputs: tuple[Any, ...]) -> 
 def _register(
     recorder: _Recorder,
     model: Callable[..., Any],
-    module: torch.nn.Module | None,
+    roots: Mapping[str, torch.nn.Module],
     inputs: tuple[Any, ...],
     roles: Mapping[str, Role],
 ) -> list[str]:
     """Name parameters, buffers and inputs before the program runs."""
-    if module is not None:
-        for path, parameter in module.named_parameters():
-            if recorder.owner(parameter) is None:
-                recorder.register(parameter, path, "weight")
-        for path, buffer in module.named_buffers():
-            if recorder.owner(buffer) is None:
-                recorder.register(buffer, path, "state")
+    for path, parameter in _named(roots, "parameters"):
+        if recorder.owner(parameter) is None:
+            recorder.register(parameter, path, "weight")
+    for path, buffer in _named(roots, "buffers"):
+        if recorder.owner(buffer) is None:
+            recorder.register(buffer, path, "state")
     names = []
     for path, tensor in _input_names(model, inputs):
         if recorder.owner(tensor) is not None:
@@ -482,7 +564,7 @@ def _register(
 def _run(
     recorder: _Recorder,
     model: Callable[..., Any],
-    module: torch.nn.Module | None,
+    roots: Mapping[str, torch.nn.Module],
     inputs: tuple[Any, ...],
     mode: Mode,
     loss: Callable[[Any], torch.Tensor] | None,
@@ -490,16 +572,16 @@ def _run(
 ) -> Any:
     """Run the program under the recorder; any error becomes one line that names the place."""
     try:
-        with _module_paths(module, recorder), recorder:
+        with _module_paths(roots, recorder), recorder:
             if mode == "inference":
                 with torch.no_grad():
                     return model(*inputs)
-            return _train(recorder, model, module, inputs, loss, optimizer)
+            return _train(recorder, model, roots, inputs, loss, optimizer)
     except InputError:
         raise
     except Exception as error:
         place = _user_line(error)
-        if "DataDependent" in type(error).__name__ or "GuardOnDataDependent" in type(error).__name__:
+        if any(mark in type(error).__name__ for mark in ("DataDependent", "DynamicOutputShape")):
             raise InputError(
                 f"trace: control flow or a shape depends on tensor values at {place}; "
                 "trace a function without it, or use values=True"
@@ -511,7 +593,7 @@ def _run(
 def _train(
     recorder: _Recorder,
     model: Callable[..., Any],
-    module: torch.nn.Module | None,
+    roots: Mapping[str, torch.nn.Module],
     inputs: tuple[Any, ...],
     loss: Callable[[Any], torch.Tensor] | None,
     optimizer: Callable[[Any], torch.optim.Optimizer] | None,
@@ -524,7 +606,7 @@ def _train(
         recorder.phase = "backward"
         value.backward()
     recorder.phase = "update"
-    named = [(path, p) for path, p in module.named_parameters() if p.requires_grad] if module is not None else []
+    named = [(path, p) for path, p in _named(roots, "parameters") if p.requires_grad]
     if named:
         step = (optimizer or torch.optim.AdamW)([p for _, p in named])
         recorder.paused = True

@@ -1,0 +1,51 @@
+"""The wheel: built, installed into a fresh environment, run from another folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("hwsim", "accelerators", "numerics", "neuromorphic", "photonic", "rtl")
+
+
+def run(*command, cwd, **environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env=clean | environment)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.packaging
+def test_wheel_runs_outside_the_checkout(tmp_path):
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # Built from a copy of the tracked files, so that nothing lying about in the checkout can slip in.
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0, "the wheel is built from the files git tracks"
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "notebooks/", "docs/")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", source, cwd=elsewhere)
+    (wheel,) = (tmp_path / "dist").glob("hwsim-*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=elsewhere)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt",
+        wheel, cwd=elsewhere,
+    )  # fmt: skip
+    code = f"import json, importlib; print(json.dumps([importlib.import_module(p).__file__ for p in {PACKAGES}]))"
+    for file in json.loads(run(python, "-c", code, cwd=elsewhere)):
+        assert Path(file).is_relative_to(tmp_path / "venv"), file
+        assert (Path(file).parent / "py.typed").is_file()
+    command = python.with_name("hwsim")
+    assert "tpu_v1" in run(command, "devices", cwd=elsewhere)
+    printed = run(command, "run", "resnet50", "--device", "tpu_v1", "--batch", "8", "--out", "out", cwd=elsewhere)
+    assert "layer4.0.conv2" in printed
+    report = json.loads((elsewhere / "out" / "report.json").read_text())
+    assert report["totals"]["macs"] == 8 * 4_089_184_256
+    assert {p.suffix for p in (elsewhere / "out").iterdir()} >= {".json", ".html", ".png", ".csv"}
