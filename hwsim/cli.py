@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except InputError as error:
-        sys.stderr.write(f"hwsim {name}: error: {error}\n")
+        sys.stderr.write(f"hwsim {name}: error: {' '.join(str(error).split())}\n")
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from hwsim.operations import operation_names, primitive_counts
 from numerics.errors import InputError, unknown_name
+from numerics.formats import get_format
 
 FLOPS_PER_MAC = 2
 """The one place that says what a FLOP is: a multiply-accumulate counts as two."""
@@ -69,16 +71,31 @@ class Op:
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
             raise unknown_name(f"op {self.name!r}: phase", str(self.phase), PHASES)
-        least = 1 if self.is_matrix else 0
-        for key, value in self.dims.items():
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, tuple):
-                    continue
-                if not isinstance(number, int) or isinstance(number, bool) or number < least:
-                    raise InputError(f"op {self.name!r}: {key} must be an integer ≥ {least}, got {number!r}")
+        for key, kind in _own_fields(type(self)):
+            self._check(key, kind, getattr(self, key))
         operation = getattr(self, "operation", None)
         if operation is not None and self.kind not in _FREE_OPERATION and operation not in operation_names():
             raise unknown_name(f"op {self.name!r}: operation", operation, operation_names())
+
+    def _check(self, key: str, kind: str, value: Any) -> None:
+        """One field against its annotation ``kind``: sizes are whole numbers, at least 1 where they span a matrix."""
+        least = 1 if self.is_matrix else 0
+        if kind == "int":
+            if not _is_whole(value) or value < least:
+                raise InputError(f"op {self.name!r}: {key} must be an integer ≥ {least}, got {value!r}")
+        elif kind == "tuple[int, ...]":
+            if not isinstance(value, tuple) or not all(_is_whole(number) and number >= least for number in value):
+                raise InputError(f"op {self.name!r}: {key} must hold integers ≥ {least}, got {value!r}")
+        elif kind.startswith("tuple"):
+            pairs = isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
+            if not pairs or not all(_is_whole(number) for pair in value for number in pair):
+                raise InputError(f"op {self.name!r}: {key} must hold pairs of integers, got {value!r}")
+        elif kind == "bool" and not isinstance(value, bool):
+            raise InputError(f"op {self.name!r}: {key} must be true or false, got {value!r}")
+        elif kind == "float" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"op {self.name!r}: {key} must be a number, got {value!r}")
+        elif kind == "str" and not isinstance(value, str):
+            raise InputError(f"op {self.name!r}: {key} must be a name, got {value!r}")
 
     @property
     def dims(self) -> dict[str, Any]:
@@ -107,6 +124,18 @@ class Op:
 
 
 _COMMON = frozenset(f.name for f in fields(Op))
+
+
+@cache
+def _own_fields(cls: type[Op]) -> tuple[tuple[str, str], ...]:
+    """(name, annotation) of the fields that a kind adds to those of every operator."""
+    return tuple((f.name, str(f.type)) for f in fields(cls) if f.name not in _COMMON)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 _FREE_OPERATION = frozenset({"collective"})
 
 
@@ -507,6 +536,8 @@ def op_from_dict(data: Mapping[str, Any]) -> Op:
     Raises:
         InputError: an unknown kind or field, a missing field or a wrong size.
     """
+    if not isinstance(data, Mapping):
+        raise InputError(f"op: expected a mapping with kind and name, got {data!r}")
     kind = data.get("kind")
     if kind not in OPERATORS:
         raise unknown_name("op: kind", str(kind), OPERATORS)
@@ -521,7 +552,18 @@ def op_from_dict(data: Mapping[str, Any]) -> Op:
         values[key] = _tuples(value)
     if isinstance(values.get("formats"), Mapping):
         formats = values["formats"]
-        values["formats"] = OpFormats(tuple(formats["operands"]), str(formats["accumulator"]))
+        if set(formats) != {"operands", "accumulator"} or not isinstance(formats["operands"], list):
+            raise InputError(f"op {data.get('name')!r}: formats must hold operands (a list) and accumulator, got {formats!r}")
+        for name in (*formats["operands"], formats["accumulator"]):
+            get_format(name)
+        values["formats"] = OpFormats(tuple(formats["operands"]), formats["accumulator"])
+    for key in ("name", "module", "phase", "source"):
+        if not isinstance(values.get(key, ""), str):
+            raise InputError(f"op {data.get('name')!r}: {key} must be text, got {values[key]!r}")
+    for key in ("inputs", "outputs"):
+        names = values.get(key, ())
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"op {data.get('name')!r}: {key} must be a list of tensor names, got {data[key]!r}")
     try:
         return cls(**values)
     except TypeError as error:

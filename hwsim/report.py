@@ -118,7 +118,7 @@ class Report:
         fidelity: rung of the ladder that produced it.
         recipe: name of the formats applied.
         clock_hz: clock of the machine; cycles = time × clock.
-        ops: one entry an operator, in execution order.
+        ops: one entry an operator, in the workload's order (``start_s`` says when it runs).
         peak_macs_per_s: multiply-accumulates a second of the whole machine in the format of most MACs.
         offchip_bandwidth_bytes_per_s: bandwidth of off-chip memory.
         origin: "time" and "energy" → ``calibrated`` or ``predicted``.

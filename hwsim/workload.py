@@ -61,7 +61,7 @@ class Tensor:
                 raise InputError(f"tensor {self.name!r}: shape must hold integers ≥ 0, got {self.shape!r}")
         if self.role not in ROLES:
             raise unknown_name(f"tensor {self.name!r}: role", str(self.role), ROLES)
-        if self.density is not None and not 0 <= self.density <= 1:
+        if self.density is not None and not (isinstance(self.density, int | float) and 0 <= self.density <= 1):
             raise InputError(f"tensor {self.name!r}: density must lie in [0, 1], got {self.density!r}")
 
     @property
@@ -130,6 +130,8 @@ class Workload:
             if tensor not in self.tensors:
                 raise InputError(f"workload {self.name!r}: {tensor!r} is an input or output but not a listed tensor")
         for name, entry in self.tensors.items():
+            if entry.name != name:
+                raise InputError(f"workload {self.name!r}: tensor {entry.name!r} is listed as {name!r}")
             if entry.owner not in self.tensors:
                 raise InputError(f"workload {self.name!r}: tensor {name!r} shares the memory of {entry.owner!r}, not listed")
 
@@ -290,8 +292,14 @@ class Workload:
         module that writes it (weights and inputs: that first reads it). One-dimensional parameters (biases, gains) are
         added to accumulators and take the accumulator's format. An operator that consumes a tensor in another format than
         it is stored in is charged a conversion by the device.
+
+        Raises:
+            InputError: an unknown recipe, or a workload that a recipe was applied to before.
         """
         chosen = get_recipe(recipe)
+        if self.recipe:
+            # What is an integer by its nature and what by the recipe can no longer be told apart.
+            raise InputError(f"workload {self.name!r} already has the formats of recipe {self.recipe!r}; give the one without")
         module: dict[str, str] = {}
         for op in self.ops:
             for name in (*op.outputs, *op.inputs):
@@ -299,7 +307,7 @@ class Workload:
         tensors: dict[str, Tensor] = {}
 
         def format_in(owner: Tensor, path: str) -> str:
-            if not is_float(owner.format):
+            if owner.role == "index" or not is_float(owner.format):
                 return owner.format
             if owner.role == "weight" and len(owner.shape) <= 1:
                 return chosen.format_for("accumulator", path)
@@ -376,14 +384,28 @@ class Workload:
         for key in ("name", "tensors", "ops"):
             if key not in data:
                 raise InputError(f"{source}: field {key!r} is missing")
+        for key in ("tensors", "ops", "inputs", "outputs"):
+            if not isinstance(data.get(key, []), list):
+                raise InputError(f"{source}: field {key!r} must be a list, got {data[key]!r}")
+        if not isinstance(data.get("metadata", {}), Mapping):
+            raise InputError(f"{source}: field 'metadata' must be a mapping, got {data['metadata']!r}")
         allowed = {f.name for f in fields(Tensor)}
         tensors: dict[str, Tensor] = {}
         for entry in data["tensors"]:
+            if not isinstance(entry, Mapping):
+                raise InputError(f"{source}: a tensor must be a mapping with name, shape and format, got {entry!r}")
             if set(entry) - allowed:
                 raise unknown_name(f"{source}: tensor field", sorted(set(entry) - allowed)[0], allowed)
             for key in ("name", "shape", "format"):
                 if key not in entry:
                     raise InputError(f"{source}: a tensor lacks the field {key!r}: {entry!r}")
+            for key in ("name", "storage"):
+                if not isinstance(entry.get(key, ""), str):
+                    raise InputError(f"{source}: tensor {entry['name']!r}: {key} must be text, got {entry[key]!r}")
+            if not isinstance(entry["shape"], list):
+                raise InputError(f"{source}: tensor {entry['name']!r}: shape must be a list, got {entry['shape']!r}")
+            if entry["name"] in tensors:
+                raise InputError(f"{source}: two tensors are called {entry['name']!r}")
             get_format(entry["format"])
             tensors[entry["name"]] = Tensor(**{**entry, "shape": tuple(entry["shape"])})
         return cls(

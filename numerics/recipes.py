@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from numerics.errors import InputError, nearest_names, unknown_name
-from numerics.formats import get_format
+from numerics.formats import IntFormat, get_format
 
 ROLES = ("weight", "activation", "gradient", "optimizer_state", "kv_cache", "accumulator")
 """The roles a value can have in a recipe. ``kv_cache`` and ``gradient`` default to the activation's format,
@@ -74,7 +74,7 @@ class Recipe:
             return chosen[role]
         if role in ("kv_cache", "gradient"):
             return chosen["activation"]
-        if role == "accumulator" and chosen["weight"].startswith(("int", "uint")):
+        if role == "accumulator" and isinstance(get_format(chosen["weight"]), IntFormat):
             return "int32"
         return "fp32"
 
@@ -98,9 +98,13 @@ class Recipe:
             raise unknown_name("recipe: field", sorted(unknown)[0], ("name", "formats", "overrides"))
         if not isinstance(data.get("formats"), Mapping):
             raise InputError(f"recipe: formats must map roles to format names, got {data.get('formats')!r}")
+        listed = data.get("overrides", ())
+        if not isinstance(listed, list | tuple):
+            raise InputError(f"recipe: overrides: expected a list of {{pattern, formats}}, got {listed!r}")
         overrides = []
-        for entry in data.get("overrides", ()):
-            if not isinstance(entry, Mapping) or set(entry) != {"pattern", "formats"}:
+        for entry in listed:
+            whole = isinstance(entry, Mapping) and set(entry) == {"pattern", "formats"}
+            if not whole or not isinstance(entry["formats"], Mapping):
                 raise InputError(f"recipe: overrides: expected {{pattern, formats}}, got {entry!r}")
             overrides.append(Override(str(entry["pattern"]), dict(entry["formats"])))
         return cls(str(data.get("name", "custom")), dict(data["formats"]), tuple(overrides))

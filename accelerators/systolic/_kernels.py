@@ -255,9 +255,10 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         result[LOAD_B] += size
                     if job[A_HERE] == 0.0 and not (last[0] == i and last[2] == l) and not (reuse_a and j > 0):
                         size = am[i] * ak[l] * job[A_BYTES]
-                        end = _transfer(clock, hw, size, double_after if hw[IN_DOUBLE] > 0 else single_after)
-                        clock[_READY_A] = end + hw[OFF_LATENCY]
-                        result[LOAD_A] += size
+                        if size > 0.0:
+                            end = _transfer(clock, hw, size, double_after if hw[IN_DOUBLE] > 0 else single_after)
+                            clock[_READY_A] = end + hw[OFF_LATENCY]
+                            result[LOAD_A] += size
                     new_output = not (last[0] == i and last[1] == j)
                     first_sum = l == 0
                     last_sum = l == trips[2] - 1
@@ -408,11 +409,12 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
 
 
 @njit(cache=True, nogil=True)
-def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk, k_taps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """The fastest mapping (least off-chip traffic among equals): every tile triple and loop order that fits its buffers.
 
     Candidates are tried in the order of a lower bound on their time, and the search ends when no bound is below the best.
-    ``*_start`` delimit the candidate tilings of a dimension in its arrays. Returns (chosen m, n, k, order or −1, simulated,
+    ``*_start`` delimit the candidate tilings of a dimension in its arrays; ``k_taps`` is not 0 for those of k whose tiles share
+    feature maps: they run one after another (k innermost) unless the whole feature map is at hand. Returns (chosen m, n, k, order or −1, simulated,
     result).
     """
     nm, nn, nk = m_start.size - 1, n_start.size - 1, k_start.size - 1
@@ -499,6 +501,8 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
                 for order_index in range(6):
                     order = ORDERS[order_index]
                     if _redundant(order, tm, tn, tk):
+                        continue
+                    if k_taps[ck] > 0 and order[2] != 2 and job[A_HERE] == 0.0 and not a_whole:
                         continue
                     fsum[0], fsum[2] = stats[0, cm_, 1], stats[2, ck, 1]
                     fmax[0], fmax[2] = stats[0, cm_, 4], stats[2, ck, 4]

@@ -30,6 +30,13 @@ def _bits(name: str) -> float:
     return float(get_format(name).bits)
 
 
+def _format_of(op: Op) -> str:
+    """What an operator computes in, for the report: operands and accumulator of a product, the operand's format otherwise."""
+    if op.formats is None or not op.formats.operands:
+        return ""
+    return str(op.formats) if op.is_matrix else op.formats.operands[0]
+
+
 @dataclass(frozen=True)
 class _Part:
     """One operator of a group with what it moves: bytes read from and written to off-chip memory and on-chip buffers."""
@@ -38,7 +45,6 @@ class _Part:
     load_bytes: int
     store_bytes: int
     touched_bytes: int
-    format: str
 
 
 class SystolicArray:
@@ -140,7 +146,7 @@ class SystolicArray:
             if owner in kept.internal or (owner in kept.kept and owner not in outputs):
                 continue
             store += size
-        return _Part(op, load, store, touched, str(op.formats) if op.formats else "")
+        return _Part(op, load, store, touched)
 
     def _job(
         self, workload: Workload, group: Group, kept: Residency
@@ -256,7 +262,7 @@ class SystolicArray:
         spec = self._spec
         clock = spec.clock_hz
         peak = spec.array.rows * spec.array.columns
-        rows: list[OpCost] = []
+        rows: dict[int, OpCost] = {}
         spans: list[Span] = []
         mapping: list[dict[str, Any]] = []
         start = 0.0
@@ -275,7 +281,7 @@ class SystolicArray:
                     kind=op.kind,
                     module=op.module,
                     phase=op.phase,
-                    format=str(op.formats) if op.formats else "",
+                    format=_format_of(op),
                     unit="array" if is_matrix else "memory" if op.kind in ("unmodelled", "collective") else "vector",
                     macs=op.macs,
                     time_s=time_s,
@@ -291,13 +297,13 @@ class SystolicArray:
                     fused_with=head if index in group.streamed else "",
                     modelled=op.kind not in ("unmodelled", "collective"),
                 )
-            rows += [placed[i] for i in group.members]
+            rows |= placed
             if group.matrix is not None and cost.mapping:
                 mapping.append({"op": head, **cost.mapping})
             spans += self._spans(placed, group, start, cost.cycles / clock)
             start += cost.cycles / clock
         notes = []
-        if any(not row.modelled for row in rows):
+        if any(not row.modelled for row in rows.values()):
             notes.append("operators marked unmodelled are charged only the bytes they read and write")
         if fidelity == "analytic":
             notes.append("analytic: memory is ideal; bytes are those that must move at least once, and cost no time")
@@ -307,7 +313,7 @@ class SystolicArray:
             fidelity=fidelity,
             recipe=workload.recipe,
             clock_hz=clock,
-            ops=tuple(rows),
+            ops=tuple(rows[index] for index in range(len(workload.ops))),
             peak_macs_per_s=peak * clock / self._usual_mac_cycles(jobs),
             offchip_bandwidth_bytes_per_s=spec.memory.off_chip.achieved_bytes_per_s,
             origin={

@@ -30,12 +30,15 @@ ORDER_NAMES = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 class Tiling:
     """One cut of a dimension: for each tile its size and its footprints in the two operands it indexes.
 
-    The operands are (A, C) for m, (B, C) for n, (A, B) for k, with C = A·B.
+    The operands are (A, C) for m, (B, C) for n, (A, B) for k, with C = A·B. Where ``taps`` is not 0, a tile takes that many of a
+    convolution's kernel taps, and the tiles of one block of channels share its feature map: the first of them carries the whole
+    footprint, the others none.
     """
 
     size: Sizes
     first: Sizes
     second: Sizes
+    taps: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,23 @@ def _channels(channels: int, taps: int, least: int, *, first_is_distinct: bool, 
     return found
 
 
+def _channels_and_taps(channels: int, taps: int, rows: int) -> list[Tiling]:
+    """Cuts of a convolution's k into blocks of channels, and each block into tiles of some kernel taps, about ``rows`` elements
+    a tile. They fill the rows of an array where all taps of a channel would leave a rest."""
+    found = []
+    for block in _tile_sizes(channels):
+        for part in dict.fromkeys((rows // block, 2 * rows // block)):
+            if not 1 <= part < taps:
+                continue
+            blocks, parts = _cut(channels, block), _cut(taps, part)
+            if blocks.size * parts.size > MOST_TILES:
+                continue
+            unrolled = np.outer(blocks, parts).ravel()
+            distinct = np.outer(blocks, np.arange(parts.size) == 0).ravel().astype(float)
+            found.append(Tiling(unrolled, distinct, unrolled, part))
+    return found
+
+
 @lru_cache(maxsize=4096)
 def touched(start: int, stop: int, stride: int, kernel: int, dilation: int, padding: int, size: int) -> int:
     """Distinct input positions (of ``size``, padding excluded) under the windows of outputs ``start`` … ``stop − 1``, one axis."""
@@ -122,19 +142,30 @@ def touched(start: int, stop: int, stride: int, kernel: int, dilation: int, padd
     return int(np.count_nonzero((positions >= 0) & (positions < size)))
 
 
+def written(start: int, stop: int, stride: int, kernel: int, dilation: int, padding: int, size: int, outputs: int) -> int:
+    """Input positions (of ``size``) that a transposed convolution writes for outputs ``start`` … ``stop − 1`` along one axis: all
+    under their windows, and those between and around windows, which stay zero but must be written as well."""
+    first = 0 if start == 0 else max(0, start * stride - padding)
+    windows_end = (stop - 1) * stride - padding + dilation * (kernel - 1) + 1
+    end = size if stop == outputs else min(size, max(windows_end, stop * stride - padding))
+    return max(0, end - first)
+
+
 def _positions(nest: tuple[object, ...]) -> list[tuple[Sizes, Sizes]]:
-    """Cuts of the output positions (images × spatial axes): tile sizes and distinct input positions of each tile.
+    """Cuts of the output positions (images × spatial axes): tile sizes and the input positions of each tile, those it reads or,
+    where the input is what is computed, those it writes.
 
     Whole images first, then parts along one axis after the other: a tile that is a part along an axis spans one index of all
     axes before it and the whole of those after.
     """
-    _, images, _, _, input_size, output_size, kernel, stride, padding, dilation = nest  # type: ignore[misc]
+    computes, images, _, _, input_size, output_size, kernel, stride, padding, dilation = nest  # type: ignore[misc]
     axes = len(output_size)  # type: ignore[arg-type]
 
     def distinct(axis: int, start: int, stop: int) -> int:
-        return touched(
-            start, stop, stride[axis], kernel[axis], dilation[axis], padding[axis][0], input_size[axis]  # type: ignore[index]
-        )  # fmt: skip
+        one_axis = (stride[axis], kernel[axis], dilation[axis], padding[axis][0], input_size[axis])  # type: ignore[index]
+        if computes == "input":
+            return written(start, stop, *one_axis, output_size[axis])  # type: ignore[index]
+        return touched(start, stop, *one_axis)
 
     whole = [distinct(a, 0, output_size[a]) for a in range(axes)]  # type: ignore[index]
     image_out, image_in = math.prod(output_size), math.prod(whole)  # type: ignore[arg-type]
@@ -197,7 +228,7 @@ def tilings(
     if computes == "output":
         m = [Tiling(out, inside, out) for out, inside in at_least(unit["m"])]
         k = _channels(channels_in, taps, unit["k"], first_is_distinct=True, second_is_distinct=False)  # type: ignore[arg-type]
-        return m, outer("n"), k
+        return m, outer("n"), k + _channels_and_taps(channels_in, taps, unit["k"])  # type: ignore[arg-type]
     if computes == "input":
         m = [Tiling(out, out, inside) for out, inside in at_least(unit["m"])]
         n = _channels(channels_in, taps, unit["n"], first_is_distinct=False, second_is_distinct=True)  # type: ignore[arg-type]

@@ -107,7 +107,9 @@ def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
 def _candidates(shape: Shape, rows: int, columns: int, dataflow: str, packed: int) -> tuple[npt.NDArray[Any], ...]:
     """All cuts of the three dimensions, flat, as the search takes them. Packed groups enlarge every footprint, not the array's
     view of the sizes: the fold is shared."""
-    arrays = [np.array(a) for cut in tilings(shape, rows, columns, dataflow) for a in _pack(cut)]
+    cuts = tilings(shape, rows, columns, dataflow)
+    arrays = [a for cut in cuts for a in _pack(cut)]
+    arrays.append(np.array([t.taps for t in cuts[2]], dtype=np.int64))
     if packed > 1:
         # A holds m·k, B k·n, C m·n elements a group: one dimension of each operand carries the factor.
         arrays[2], arrays[3], arrays[6] = arrays[2] * packed, arrays[3] * packed, arrays[6] * packed

@@ -170,7 +170,7 @@ class SystolicSpec(SpecPart):
     @property
     def default_recipe(self) -> Recipe:
         """The recipe of ``default_formats``."""
-        return Recipe(f"{self.name} default", dict(self.default_formats))
+        return Recipe("default", dict(self.default_formats))
 
     def mac_format(self, a: str, b: str) -> MacFormat | None:
         """What a MAC on operands in these formats takes; None if the array has no such MAC."""

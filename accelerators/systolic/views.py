@@ -23,7 +23,7 @@ def plot_mapping(report: Report) -> Figure:
     places = range(len(shown))
     axes.barh(places, [100 * row["array_occupancy"] for row in shown], color="#0072B2")
     axes.set_yticks(places, [f"{row['op']}  {row['m']}×{row['n']}×{row['k']}" for row in shown], fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xlabel("processing elements in use while operands stream (%)")
     more = f", the first {MOST_BARS} of {len(rows)}" if len(rows) > len(shown) else ""

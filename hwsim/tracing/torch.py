@@ -254,7 +254,7 @@ class _Recorder(TorchDispatchMode):
         self.ops.append(
             part.cls(
                 name=op_name, inputs=tuple(inputs), outputs=outputs, module=module,
-                phase=self.phase, source=source, **part.dims,  # type: ignore[arg-type]
+                phase=self.phase, source=source, **part.dims,
             )  # fmt: skip
         )
 
@@ -326,7 +326,7 @@ class _Fakes:
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         made = self._made.get(id(tensor))
         if made is None:
-            if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+            if torch.nn.parameter.is_lazy(tensor):
                 raise InputError("trace: the module has lazy parameters without a shape; run it once on real data first")
             if tensor.layout is not torch.strided:
                 raise InputError(f"trace: tensors of layout {tensor.layout} are not supported; convert them with to_dense()")
@@ -348,8 +348,8 @@ def _fake_parameters(roots: Iterable[torch.nn.Module], fakes: _Fakes) -> Iterato
     Afterwards every module has the attributes it had before, whatever the program assigned meanwhile.
     """
     modules = {id(module): module for root in roots for module in root.modules()}.values()
-    holders = [holder for m in modules for holder in (m._parameters, m._buffers, m.__dict__)]
-    saved = [(holder, dict(holder)) for holder in holders]
+    holders: list[Any] = [holder for m in modules for holder in (m._parameters, m._buffers, m.__dict__)]
+    saved = [(holder, dict(holder.items())) for holder in holders]
     try:
         for holder in holders:
             for key, value in list(holder.items()):
@@ -358,10 +358,11 @@ def _fake_parameters(roots: Iterable[torch.nn.Module], fakes: _Fakes) -> Iterato
         yield
     finally:
         for holder, before in saved:
-            for key in [key for key in holder if key not in before]:
+            after = dict(holder.items())
+            for key in after.keys() - before.keys():
                 del holder[key]
             for key, value in before.items():
-                if key not in holder or holder[key] is not value:
+                if key not in after or after[key] is not value:
                     holder[key] = value
 
 
@@ -488,7 +489,7 @@ def trace(
         for m, flag in was_training:
             m.training = flag
     recorder.ops = _without_unread(recorder.ops, workload_outputs, recorder.tensors)
-    label = name or (type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "function"))
+    label = name or str(type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "function"))
     used = {t for op in recorder.ops for t in (*op.inputs, *op.outputs)} | set(workload_outputs) | set(input_names)
     used |= {recorder.tensors[t].owner for t in used}
     return Workload(

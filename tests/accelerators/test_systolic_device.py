@@ -307,7 +307,7 @@ ONE = chain("one", [Matmul(name="x", m=64, n=64, k=64)])
 
 def test_default_formats_apply_and_are_reported():
     report = spec().simulate(ONE)
-    assert report.recipe == "small default"
+    assert report.recipe == "default"
     assert report.ops[0].format == "int8→int32"
     assert report.bytes_offchip == 3 * 64 * 64
 
