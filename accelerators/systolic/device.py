@@ -39,12 +39,15 @@ def _format_of(op: Op) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """One operator of a group with what it moves: bytes read from and written to off-chip memory and on-chip buffers."""
+    """One operator of a group with what it moves: bytes from and to off-chip memory, all it reads and writes, and, where its
+    group hands results on as they come, those that still pass through the buffer of activations."""
 
     op: Op
     load_bytes: int
     store_bytes: int
     touched_bytes: int
+    outside_bytes: int
+    result_bytes: int
 
 
 class SystolicArray:
@@ -132,21 +135,26 @@ class SystolicArray:
     def _part(self, workload: Workload, index: int, members: set[str], kept: Residency, outputs: set[str]) -> _Part:
         """Bytes of one operator: ``members`` are the memories written in its group before it."""
         op = workload.ops[index]
-        load = store = touched = 0
+        load = store = touched = outside = result = 0
         for position, name in enumerate(op.inputs):
             owner = workload.tensors[name].owner
             size = workload.read_bytes(op, position)
             touched += size
-            if owner not in members and owner not in kept.kept:
+            if owner in members:
+                continue
+            outside += size
+            if owner not in kept.kept:
                 load += size
         for position, name in enumerate(op.outputs):
             owner = workload.tensors[name].owner
             size = workload.write_bytes(op, position)
             touched += size
-            if owner in kept.internal or (owner in kept.kept and owner not in outputs):
+            if owner in kept.internal:
                 continue
-            store += size
-        return _Part(op, load, store, touched)
+            result += size
+            if owner not in kept.kept or owner in outputs:
+                store += size
+        return _Part(op, load, store, touched, outside, result)
 
     def _job(
         self, workload: Workload, group: Group, kept: Residency
@@ -159,9 +167,10 @@ class SystolicArray:
             members |= {workload.tensors[t].owner for t in workload.ops[index].outputs}
         rewritten = self._rewritten(workload, group)
         streamed = [
-            self._vector_job(workload, parts[i], row_wise=i in group.row_wise, stored=i not in rewritten) for i in group.streamed
+            self._vector_job(workload, parts[i], row_wise=i in group.row_wise, streamed=True, stored=i not in rewritten)
+            for i in group.streamed
         ]
-        background = [self._vector_job(workload, parts[i], row_wise=False, stored=True) for i in group.background]
+        background = [self._vector_job(workload, parts[i]) for i in group.background]
         if group.matrix is None:
             return None, streamed, background
         return self._matrix_job(workload, parts[group.matrix], kept, group.matrix not in rewritten), streamed, background
@@ -173,7 +182,9 @@ class SystolicArray:
         last = {workload.tensors[t].owner: i for i in chain for t in workload.ops[i].outputs}
         return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}
 
-    def _vector_job(self, workload: Workload, part: _Part, *, row_wise: bool, stored: bool) -> VectorJob:
+    def _vector_job(
+        self, workload: Workload, part: _Part, *, row_wise: bool = False, streamed: bool = False, stored: bool = True
+    ) -> VectorJob:
         from accelerators.systolic.pipeline import VectorJob
 
         spec, op = self._spec, part.op
@@ -190,7 +201,7 @@ class SystolicArray:
             work_cycles=work + extra_cycles,
             load_bytes=load,
             store_bytes=part.store_bytes if stored else 0,
-            touched_bytes=part.touched_bytes,
+            touched_bytes=part.outside_bytes + part.result_bytes * stored if streamed else part.touched_bytes,
             row_wise=row_wise,
             energy_j=spec.vector_unit.energy_j(op.operations) + extra_energy,
         )
@@ -247,6 +258,7 @@ class SystolicArray:
             vector_energy_j=spec.vector_unit.energy_j(op.operations) + convert_energy,
             extra_load_bytes=sum(extra),
             store_bytes=part.store_bytes if stored else 0,
+            result_bytes=part.result_bytes if stored else 0,
         )
 
     # --- from costs to the report ---------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ _OVERLAP = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FU
 class MatrixJob:
     """A matmul or convolution with its formats and what stays on chip. Bytes are per element unless the name says more.
 
-    ``extra_load_bytes`` (bias, mask) and ``store_bytes`` (result) are totals; ``vector_cycles`` is the vector unit's share of the
-    operator itself (bias, conversions).
+    ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result, to off-chip memory) and ``result_bytes`` (result, into the buffer of
+    activations) are totals; ``vector_cycles`` is the vector unit's share of the operator itself (bias, conversions).
     """
 
     op: Matmul | Convolution
@@ -44,6 +44,7 @@ class MatrixJob:
     vector_energy_j: float
     extra_load_bytes: int
     store_bytes: int
+    result_bytes: int
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -51,13 +52,14 @@ class MatrixJob:
         return (
             shape_of(self.op), self.a_bytes, self.b_bytes, self.partial_bytes, self.a_resident, self.b_resident,
             self.cycles_per_mac, self.mac_energy_j, self.vector_cycles, self.vector_energy_j, self.extra_load_bytes,
-            self.store_bytes,
+            self.store_bytes, self.result_bytes,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class VectorJob:
-    """An operator on the vector unit: cycles of work, and bytes in total."""
+    """An operator on the vector unit: cycles of work, and bytes in total. ``touched_bytes`` pass through the buffer of
+    activations; what streams from one operator of a group to the next does not."""
 
     work_cycles: float
     load_bytes: int
@@ -273,7 +275,7 @@ def _simulate(
     loaded = result[kernels.LOAD_EXTRA] - sum(v.load_bytes for v in streamed)
     sizes = {
         "off_chip": round(a + b + partial_in + partial_out + stored + loaded),
-        "input": round(result[kernels.IN_READ] + a),
+        "input": round(result[kernels.IN_READ] + a) + matrix.result_bytes,
         "weight": round(result[kernels.WEIGHT_READ] + b),
         "output": round(result[kernels.OUT_READ] + result[kernels.OUT_WRITE] + partial_in),
     }
@@ -364,7 +366,7 @@ def _least_bytes(matrix: MatrixJob, shape: Shape, dataflow: str, rows: int, colu
     load_b = 0.0 if matrix.b_resident else once_b * matrix.b_bytes
     return {
         "off_chip": round(load_a + load_b + matrix.extra_load_bytes + matrix.store_bytes),
-        "input": round(a * matrix.a_bytes * reads[dataflow][0] + load_a),
+        "input": round(a * matrix.a_bytes * reads[dataflow][0] + load_a) + matrix.result_bytes,
         "weight": round(b * matrix.b_bytes * reads[dataflow][1] + load_b),
         "output": round(c * matrix.partial_bytes * 2 * k_folds),
     }
