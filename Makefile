@@ -31,7 +31,7 @@ test: $(VENV)/installed-dev ## every test that CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test-exhaustive: $(VENV)/installed-dev ## the longer sweeps as well
-	$(BIN)/python -m pytest -q -m "exhaustive or not exhaustive" --hypothesis-profile=exhaustive
+	HWSIM_EFFORT=30 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m "exhaustive or not exhaustive"
 
 lint: $(VENV)/installed-dev ## ruff (rules and format), mypy, and the documentation's links
 	$(BIN)/ruff check .

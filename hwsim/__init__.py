@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hwsim._distribution import VERSION as __version__
-from hwsim._distribution import check_owner
+from hwsim._distribution import VERSION, check_owner
 
 check_owner()
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from hwsim import zoo as zoo

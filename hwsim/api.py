@@ -106,15 +106,19 @@ def workload_from(
     Raises:
         InputError: an unknown model (nearest names listed), an option the model does not take, an error while tracing.
     """
-    options = {"batch": batch, "seq_len": seq_len, "kv_len": kv_len, "phase": phase}
-    given = {key: value for key, value in options.items() if value is not None}
-    for key in ("batch", "seq_len", "kv_len"):
-        if key in given and given[key] < 1:
-            raise InputError(f"{key}: expected an integer ≥ 1, got {given[key]}")
+    sizes = {"batch": batch, "seq_len": seq_len, "kv_len": kv_len}
+    for key, size in sizes.items():
+        if size is not None and size < 1:
+            raise InputError(f"{key}: expected an integer ≥ 1, got {size}")
+    given = {key: value for key, value in {**sizes, "phase": phase}.items() if value is not None}
     if Path(model).suffix.removeprefix(".").lower() in loaders():
         for key in given.keys() - {"batch"}:
             raise InputError(f"{key}: a file fixes its own sizes; leave {key} out")
-        for key, used in (("mode", mode != "inference"), ("values", values), ("checkpoint", checkpoint is not None)):
+        for key, used in (
+            ("mode", mode != "inference"),
+            ("values", values),
+            ("checkpoint", checkpoint is not None),
+        ):
             if used:
                 raise InputError(f"{key}: only PyTorch models can be traced with it; {model} is a file")
         return load_workload(model, batch=batch)
@@ -159,7 +163,7 @@ def _call(model: str, given: Mapping[str, Any]) -> Any:
         names = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
         raise unknown_name(f"model: callable in {module_name!r}", attribute, names)
     try:
-        parameters = inspect.signature(function).parameters
+        parameters = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         parameters = {}
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):

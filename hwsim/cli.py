@@ -58,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _overview(commands: dict[str, metadata.EntryPoint]) -> str:
-    lines = ["usage: hwsim COMMAND [OPTIONS]", "", "What a workload costs on a machine, and what it computes there.", ""]
+    lines = [
+        "usage: hwsim COMMAND [OPTIONS]",
+        "",
+        "What a workload costs on a machine, and what it computes there.",
+        "",
+    ]
     lines += [f"  {name:<10} {commands[name].load().SUMMARY}" for name in sorted(commands)]
     lines += ["", "hwsim COMMAND --help shows a command's options; hwsim --version the version."]
     return "\n".join(lines)

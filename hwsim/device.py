@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,9 +21,9 @@ class Device(Protocol):
     ``bundled()`` (spec name → file) and is built from a spec's data by ``from_data(data, source)``.
     """
 
-    kind: str
-    fidelities: tuple[str, ...]
-    default_fidelity: str
+    kind: ClassVar[str]
+    fidelities: ClassVar[tuple[str, ...]]
+    default_fidelity: ClassVar[str]
 
     @property
     def name(self) -> str:

@@ -44,9 +44,15 @@ def expand_attention(op: Attention, tensors: Mapping[str, Tensor]) -> tuple[list
             formats = OpFormats(tuple(consumed.get(i, between) for i in inputs), accumulator)
         parts.append(
             cls(
-                name=f"{op.name}/{suffix}", inputs=inputs, outputs=outputs, module=op.module, phase=op.phase,
-                source=op.source, formats=formats, **dims,
-            )  # fmt: skip
+                name=f"{op.name}/{suffix}",
+                inputs=inputs,
+                outputs=outputs,
+                module=op.module,
+                phase=op.phase,
+                source=op.source,
+                formats=formats,
+                **dims,
+            )
         )
 
     def scores_of(q: str, k: str) -> str:
@@ -65,7 +71,11 @@ def expand_attention(op: Attention, tensors: Mapping[str, Tensor]) -> tuple[list
     grad, q, k, v = op.inputs[:4]
     grad_q, grad_k, grad_v = op.outputs[:3]
     probabilities = scores_of(q, k)
-    grad_probabilities, grad_scores, grad_scaled = tensor("grad_probabilities"), tensor("grad_scores"), tensor("grad_scaled")
+    grad_probabilities, grad_scores, grad_scaled = (
+        tensor("grad_probabilities"),
+        tensor("grad_scores"),
+        tensor("grad_scaled"),
+    )
     add(Matmul, "grad_value", (probabilities, grad), (grad_v,), batch=b, m=key, n=dv, k=m)
     add(Matmul, "grad_probabilities", (grad, v), (grad_probabilities,), batch=b, m=m, n=key, k=dv)
     add(

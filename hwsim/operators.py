@@ -103,7 +103,8 @@ class Op:
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in _COMMON and isinstance(getattr(self, f.name), int | tuple)
+            if f.name not in _COMMON
+            and isinstance(getattr(self, f.name), int | tuple)
             and not isinstance(getattr(self, f.name), bool)
         }
 
@@ -286,7 +287,10 @@ class Attention(Op):
         counts = dict(primitive_counts("softmax", self.scores, rows))
         more = [primitive_counts("multiply", self.scores)]
         if self.computes == "gradients":
-            more += [primitive_counts("softmax_backward", self.scores, rows), primitive_counts("multiply", self.scores)]
+            more += [
+                primitive_counts("softmax_backward", self.scores, rows),
+                primitive_counts("multiply", self.scores),
+            ]
         for part in more:
             for primitive, n in part.items():
                 counts[primitive] = counts.get(primitive, 0) + n

@@ -99,9 +99,7 @@ def get_device(device: str | Path | Mapping[str, Any] | Device, *, overrides: Ma
     elif str(device).endswith((".yaml", ".yml")):
         data, source = read_spec(device), str(device)
     else:
-        raise InputError(
-            f"device: unknown name {str(device)!r}; {nearest_names(str(device), _bundled())}; or give a .yaml file"
-        )
+        raise InputError(f"device: unknown name {str(device)!r}; {nearest_names(str(device), _bundled())}; or give a .yaml file")
     kind = data.get("kind")
     classes = device_classes()
     if kind is None:

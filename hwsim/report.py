@@ -301,7 +301,7 @@ class Report:
         return text
 
     def records(self) -> list[dict[str, Any]]:
-        """One flat mapping an operator, ready for a data frame: energies as ``energy_<component>_j``, bytes as ``bytes_<level>``."""
+        """One flat mapping an operator, ready for a data frame: ``energy_<component>_j``, ``bytes_<level>``."""
         rows = []
         for op in self.ops:
             row = op.to_dict()

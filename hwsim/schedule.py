@@ -111,8 +111,9 @@ def _streams(workload: Workload, index: int, group: _Open) -> bool:
         return False
     if _element_by_element(workload, index):
         return True
-    rows = isinstance(op, Softmax | Normalization) and op.operation != "batch_norm_training"
-    return rows and isinstance(head, Matmul) and op.row_length == head.n  # type: ignore[union-attr]
+    if not isinstance(op, Softmax | Normalization) or op.operation == "batch_norm_training":
+        return False
+    return isinstance(head, Matmul) and op.row_length == head.n
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hwsim.expansion import expand_attention
-from hwsim.operators import FLOPS_PER_MAC, Attention, Convolution, Gather, Matmul, Op, OpFormats, op_from_dict, op_to_dict
+from hwsim.operators import (
+    FLOPS_PER_MAC,
+    Attention,
+    Convolution,
+    Gather,
+    Matmul,
+    Op,
+    OpFormats,
+    op_from_dict,
+    op_to_dict,
+)
 from numerics.errors import InputError, unknown_name
 from numerics.formats import get_format, is_float
 from numerics.recipes import Recipe, get_recipe
@@ -313,11 +323,7 @@ class Workload:
                 return chosen.format_for("accumulator", path)
             return chosen.format_for(_RECIPE_ROLE[owner.role], path)
 
-        stored = {
-            name: format_in(tensor, module.get(name, ""))
-            for name, tensor in self.tensors.items()
-            if tensor.owner == name
-        }
+        stored = {name: format_in(tensor, module.get(name, "")) for name, tensor in self.tensors.items() if tensor.owner == name}
         for name, tensor in self.tensors.items():
             tensors[name] = replace(tensor, format=stored[tensor.owner])
         ops = []
@@ -375,7 +381,7 @@ class Workload:
         except ValueError as error:
             raise InputError(f"{source}: not valid JSON: {error}") from None
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
-            raise InputError(f"{source}: not a workload file: expected \"schema\": \"{SCHEMA}\"")
+            raise InputError(f'{source}: not a workload file: expected "schema": "{SCHEMA}"')
         if data.get("version") != SCHEMA_VERSION:
             raise InputError(f"{source}: version {data.get('version')!r} of the schema; this hwsim reads {SCHEMA_VERSION}")
         known = {"schema", "version", "name", "inputs", "outputs", "recipe", "metadata", "tensors", "ops"}
@@ -435,13 +441,20 @@ class Workload:
         return dict(Counter(op.kind for op in self.ops))
 
 
-def chain(name: str, ops: Iterable[Matmul | Convolution], *, format: str = "fp32", metadata: Mapping[str, Any] | None = None) -> Workload:
+def chain(
+    name: str,
+    ops: Iterable[Matmul | Convolution],
+    *,
+    format: str = "fp32",
+    metadata: Mapping[str, Any] | None = None,
+) -> Workload:
     """A workload of independent matmuls and convolutions, each with tensors of its own (SCALE-Sim's view of a network)."""
     tensors: dict[str, Tensor] = {}
     placed: list[Op] = []
     inputs: list[str] = []
     outputs: list[str] = []
     for op in ops:
+        shapes: list[tuple[int, ...]]
         if isinstance(op, Matmul):
             shapes = [(op.batch, op.m, op.k), (op.batch, op.k, op.n), (op.batch, op.m, op.n)]
         else:

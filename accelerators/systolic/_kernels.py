@@ -1,9 +1,9 @@
 """The tile-level pipeline of a systolic array, event by event, and the search over its mappings (numba).
 
-The tests hold it against a plain-Python event simulation without the shortcut, the closed forms, and brute-force counts of
-distinct elements. Times are in cycles (floats: a transfer need not end on a cycle). The pipeline is a max-plus system: an event starts when the last of
-what it waits for is over, and takes its time. So no time grows when a duration shrinks, and once one pass of a loop has
-shifted every clock by the same amount, all further equal passes do the same and need not be replayed.
+The tests hold it against a plain-Python event simulation without the shortcut below, the closed forms, and brute-force counts
+of distinct elements. Times are in cycles (floats: a transfer need not end on a cycle). The pipeline is a max-plus system: an
+event starts when the last of what it waits for is over, and takes its time. So no time grows when a duration shrinks, and once
+one pass of a loop has shifted every clock by the same amount, all further equal passes do the same and need not be replayed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,18 @@ RESULT_FIELDS = 15
 
 # Clocks of the pipeline's state.
 _DMA, _DONE1, _DONE2, _FREE1, _FREE2, _VECTOR, _PENDING = 0, 1, 2, 3, 4, 5, 6
-_READY_A, _READY_B, _READY_P, _READY_X, _LOAD_START, _LOAD_END, _STREAM, _STREAM_END, _LEFT, _WRITTEN = 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+_READY_A, _READY_B, _READY_P, _READY_X, _LOAD_START, _LOAD_END, _STREAM, _STREAM_END, _LEFT, _WRITTEN = (
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+)
 _CLOCKS = 17
 
 ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], dtype=np.int64)
@@ -42,7 +53,7 @@ MAX_STEPS = 1 << 20
 
 
 @njit(cache=True, nogil=True)
-def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, stream_interval):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, stream_interval):
     """Advance the array's clocks over ``count`` equal folds of ``stream`` operands; returns when the last result has left."""
     rows, columns, latency = hw[ROWS], hw[COLUMNS], hw[LATENCY]
     overlap, dataflow = int(hw[OVERLAP]), int(hw[DATAFLOW])
@@ -85,11 +96,15 @@ def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, loa
         free = begin + interval
         fold += 1
         shifted = begin - old_begin
-        if fold > 2 and shifted == step and (
-            load_start - old_start == shifted
-            and load_end - old_end == shifted
-            and free - old_free == shifted
-            and left - old_left == shifted
+        if (
+            fold > 2
+            and shifted == step
+            and (
+                load_start - old_start == shifted
+                and load_end - old_end == shifted
+                and free - old_free == shifted
+                and left - old_left == shifted
+            )
         ):
             jump = shifted * (count - fold)
             load_start += jump
@@ -110,7 +125,7 @@ def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, loa
 
 
 @njit(cache=True, nogil=True)
-def _transfer(clock, hw, size, after):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _transfer(clock, hw, size, after):
     """Move ``size`` bytes over the off-chip channel, in order; returns when it is over. An ideal channel orders nothing."""
     if hw[OFF_BPC] == np.inf:
         return after
@@ -121,7 +136,7 @@ def _transfer(clock, hw, size, after):  # type: ignore[no-untyped-def]  # noqa: 
 
 
 @njit(cache=True, nogil=True)
-def _write_back(clock, hw, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _write_back(clock, hw, size):
     """Write ``size`` bytes that are ready at the pending clock; returns when they have left.
 
     The channel gives them their time in turn but is not held up until they are ready: loads behind them go ahead.
@@ -134,7 +149,7 @@ def _write_back(clock, hw, size):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @njit(cache=True, nogil=True)
-def _settle(clock, pending):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _settle(clock, pending):
     """Raise clocks that can no longer delay anything to the earliest time at which they could matter."""
     clock[_READY_A] = max(clock[_READY_A], clock[_STREAM])
     clock[_READY_P] = max(clock[_READY_P], clock[_STREAM])
@@ -150,7 +165,7 @@ def _settle(clock, pending):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
 
 
 @njit(cache=True, nogil=True)
-def _uniform(clock, before):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _uniform(clock, before):
     """The amount by which all clocks moved, or −1 if they moved by different amounts."""
     shift = clock[_DONE1] - before[_DONE1]
     for i in range(_CLOCKS):
@@ -160,7 +175,7 @@ def _uniform(clock, before):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
 
 
 @njit(cache=True, nogil=True)
-def _equal_tiles(dim, at, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _equal_tiles(dim, at, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk):
     """How many of the tiles after ``at`` are like it. The last tile of n may carry row-wise work and the last of k ends the
     sums, so neither counts as like the ones before."""
     if dim == 0:
@@ -179,7 +194,7 @@ def _equal_tiles(dim, at, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk):  
 
 
 @njit(cache=True, nogil=True)
-def held(order, inner, outer, footprint_sum, footprint_max):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def held(order, inner, outer, footprint_sum, footprint_max):
     """Elements an operand of dimensions ``inner`` and ``outer`` touches inside the loop over the third dimension."""
     third = 3 - inner - outer
     place = 0
@@ -197,7 +212,7 @@ def held(order, inner, outer, footprint_sum, footprint_max):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse):
     """Run one mapping: every tile in loop order, batch outermost. ``reuse`` says whether A, B and the partial sums stay in
     their buffers across the loop that does not index them."""
     trips = np.array([msize.size, nsize.size, ksize.size])
@@ -244,24 +259,24 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     results[2, :] = result
                     waiting[2] = pending
                     index[o2] = inner
-                    i, j, l = index[0], index[1], index[2]
+                    i, j, k_tile = index[0], index[1], index[2]
                     # --- loads, in the order B, A, partial sums, operands of the vector operators
                     double_after = clock[_DONE2]
                     single_after = clock[_DONE1]
-                    if job[B_HERE] == 0.0 and not (last[1] == j and last[2] == l) and not (reuse_b and i > 0):
-                        size = bk[l] * bn[j] * job[B_BYTES]
+                    if job[B_HERE] == 0.0 and not (last[1] == j and last[2] == k_tile) and not (reuse_b and i > 0):
+                        size = bk[k_tile] * bn[j] * job[B_BYTES]
                         end = _transfer(clock, hw, size, double_after if hw[WEIGHT_DOUBLE] > 0 else single_after)
                         clock[_READY_B] = end + hw[OFF_LATENCY]
                         result[LOAD_B] += size
-                    if job[A_HERE] == 0.0 and not (last[0] == i and last[2] == l) and not (reuse_a and j > 0):
-                        size = am[i] * ak[l] * job[A_BYTES]
+                    if job[A_HERE] == 0.0 and not (last[0] == i and last[2] == k_tile) and not (reuse_a and j > 0):
+                        size = am[i] * ak[k_tile] * job[A_BYTES]
                         if size > 0.0:
                             end = _transfer(clock, hw, size, double_after if hw[IN_DOUBLE] > 0 else single_after)
                             clock[_READY_A] = end + hw[OFF_LATENCY]
                             result[LOAD_A] += size
                     new_output = not (last[0] == i and last[1] == j)
-                    first_sum = l == 0
-                    last_sum = l == trips[2] - 1
+                    first_sum = k_tile == 0
+                    last_sum = k_tile == trips[2] - 1
                     spilled = trips[2] > 1 and not reuse_p
                     if spilled and new_output and not first_sum:
                         size = msize[i] * nsize[j] * job[P_BYTES]
@@ -281,7 +296,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         clock[_FREE1] = end
                         pending = 0.0
                     # --- compute
-                    m, n, k = msize[i], nsize[j], ksize[l]
+                    m, n, k = msize[i], nsize[j], ksize[k_tile]
                     if dataflow == WS:
                         fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(n / columns), m
                     elif dataflow == OS:
@@ -316,9 +331,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         if dataflow == OS:
                             depth += interval * (stream - 1) + rows
                         out_ready = max(out_ready, (clock[_FREE2] if hw[OUT_DOUBLE] > 0 else clock[_FREE1]) - depth)
-                    done = run_folds(
-                        clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, interval
-                    )
+                    done = run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, interval)
                     # Operand buffers are free again when their content has streamed into the array.
                     clock[_DONE2] = clock[_DONE1]
                     clock[_DONE1] = clock[_STREAM_END]
@@ -355,7 +368,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         clock[_PENDING] = done
                         result[STORE_PARTIAL] += pending
                         result[OUT_READ] += pending
-                    last[0], last[1], last[2] = i, j, l
+                    last[0], last[1], last[2] = i, j, k_tile
                     result[STEPS] += 1.0
                     _settle(clock, pending)
                     run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if inner > 1 else 0
@@ -409,13 +422,13 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
 
 
 @njit(cache=True, nogil=True)
-def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk, k_taps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksize, ak, bk, k_taps):
     """The fastest mapping (least off-chip traffic among equals): every tile triple and loop order that fits its buffers.
 
     Candidates are tried in the order of a lower bound on their time, and the search ends when no bound is below the best.
     ``*_start`` delimit the candidate tilings of a dimension in its arrays; ``k_taps`` is not 0 for those of k whose tiles share
-    feature maps: they run one after another (k innermost) unless the whole feature map is at hand. Returns (chosen m, n, k, order or −1, simulated,
-    result).
+    feature maps: they run one after another (k innermost) unless the whole feature map is at hand. Returns (chosen m, n, k and
+    order, or −1; what stays in its buffer; mappings simulated; result).
     """
     nm, nn, nk = m_start.size - 1, n_start.size - 1, k_start.size - 1
     stats = np.zeros((3, max(nm, nn, nk), 6))  # sum and maximum of size and both footprints
@@ -523,7 +536,12 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
                     size *= batch
                     bound[kept] = max(compute, size / hw[OFF_BPC])
                     traffic[kept] = size
-                    choice[kept, 0], choice[kept, 1], choice[kept, 2], choice[kept, 3] = cm_, cn_, ck, order_index
+                    choice[kept, 0], choice[kept, 1], choice[kept, 2], choice[kept, 3] = (
+                        cm_,
+                        cn_,
+                        ck,
+                        order_index,
+                    )
                     keeps[kept, 0], keeps[kept, 1], keeps[kept, 2] = reuse_a, reuse_b, reuse_p
                     kept += 1
     best = np.zeros(RESULT_FIELDS)
@@ -559,7 +577,7 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
 
 
 @njit(cache=True, nogil=True)
-def _folds(start, count, sizes, unit):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _folds(start, count, sizes, unit):
     total = 0.0
     for t in range(start, start + count):
         total += np.ceil(sizes[t] / unit)
@@ -567,7 +585,7 @@ def _folds(start, count, sizes, unit):  # type: ignore[no-untyped-def]  # noqa: 
 
 
 @njit(cache=True, nogil=True)
-def _redundant(order, tm, tn, tk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _redundant(order, tm, tn, tk):
     """Whether another order visits the same tiles in the same sequence: loops of one trip go first, in the order m, n, k."""
     trips = (tm, tn, tk)
     seen_long = False
@@ -584,7 +602,7 @@ def _redundant(order, tm, tn, tk):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @njit(cache=True, nogil=True)
-def vector_pipeline(chunks, load_cycles, work_cycles, store_cycles, latency):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def vector_pipeline(chunks, load_cycles, work_cycles, store_cycles, latency):
     """Cycles of a vector operator in ``chunks`` equal pieces: load, work and store overlapped, one off-chip channel."""
     dma = done = done_before = pending = 0.0
     has_pending = False
@@ -605,8 +623,11 @@ def vector_pipeline(chunks, load_cycles, work_cycles, store_cycles, latency):  #
         dma = max(dma, done_before)
         chunk += 1
         shift = done - old_done
-        if chunk > 4 and abs(dma - old_dma - shift) < 1e-9 and abs(done_before - old_before - shift) < 1e-9 and (
-            abs(pending - old_pending - shift) < 1e-9
+        if (
+            chunk > 4
+            and abs(dma - old_dma - shift) < 1e-9
+            and abs(done_before - old_before - shift) < 1e-9
+            and (abs(pending - old_pending - shift) < 1e-9)
         ):
             jump = shift * (chunks - chunk)
             dma += jump

@@ -85,7 +85,14 @@ def compute_cycles(
     """
     dataflow, timing = _resolve(dataflow, timing)
     m, n, k = np.asarray(m, dtype=np.int64), np.asarray(n, dtype=np.int64), np.asarray(k, dtype=np.int64)
-    for label, value in (("m", m), ("n", n), ("k", k), ("rows", rows), ("columns", columns), ("batch", batch)):
+    for label, value in (
+        ("m", m),
+        ("n", n),
+        ("k", k),
+        ("rows", rows),
+        ("columns", columns),
+        ("batch", batch),
+    ):
         if np.any(np.asarray(value) < 1):
             raise InputError(f"{label}: expected an integer ≥ 1, got {value}")
     count = folds(m, n, k, rows=rows, columns=columns, dataflow=dataflow, batch=batch)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from accelerators.systolic.spec import SystolicSpec
 from hwsim._distribution import VERSION
@@ -57,9 +57,9 @@ class SystolicArray:
     tile. The place below them, ``cycle``, is that of a model of every processing element.
     """
 
-    kind = "systolic_array"
-    fidelities = ("analytic", "tile")
-    default_fidelity = "tile"
+    kind: ClassVar[str] = "systolic_array"
+    fidelities: ClassVar[tuple[str, ...]] = ("analytic", "tile")
+    default_fidelity: ClassVar[str] = "tile"
 
     def __init__(self, spec: SystolicSpec) -> None:
         self._spec = spec
@@ -173,7 +173,11 @@ class SystolicArray:
         background = [self._vector_job(workload, parts[i]) for i in group.background]
         if group.matrix is None:
             return None, streamed, background
-        return self._matrix_job(workload, parts[group.matrix], kept, group.matrix not in rewritten), streamed, background
+        return (
+            self._matrix_job(workload, parts[group.matrix], kept, group.matrix not in rewritten),
+            streamed,
+            background,
+        )
 
     @staticmethod
     def _rewritten(workload: Workload, group: Group) -> set[int]:
@@ -183,7 +187,13 @@ class SystolicArray:
         return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}
 
     def _vector_job(
-        self, workload: Workload, part: _Part, *, row_wise: bool = False, streamed: bool = False, stored: bool = True
+        self,
+        workload: Workload,
+        part: _Part,
+        *,
+        row_wise: bool = False,
+        streamed: bool = False,
+        stored: bool = True,
     ) -> VectorJob:
         from accelerators.systolic.pipeline import VectorJob
 
@@ -381,5 +391,3 @@ class SystolicArray:
             duration = min(length, moved / self._spec.memory.off_chip.achieved_bytes_per_s)
             found.append(Span("off_chip", label, start, duration, {"bytes": moved}))
         return found
-
-

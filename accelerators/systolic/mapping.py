@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,21 @@ class Tiling:
     taps: int = 0
 
 
+class Nest(NamedTuple):
+    """A convolution's loop nest for one group, as in ``hwsim.operators.Convolution``."""
+
+    computes: str
+    images: int
+    channels_in: int
+    channels_out: int
+    input_size: tuple[int, ...]
+    output_size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Shape:
     """What decides the mapping of an operator: hashable, so that equal operators are mapped once.
@@ -55,7 +71,7 @@ class Shape:
     m: int
     n: int
     k: int
-    convolution: tuple[object, ...] | None = None
+    convolution: Nest | None = None
 
 
 def shape_of(op: Matmul | Convolution) -> Shape:
@@ -63,7 +79,7 @@ def shape_of(op: Matmul | Convolution) -> Shape:
     if isinstance(op, Matmul):
         return Shape(op.batch, op.m, op.n, op.k)
     batch, m, n, k = op.matmul_dims
-    nest = (
+    nest = Nest(
         op.computes, op.batch, op.in_channels // op.groups, op.out_channels // op.groups, op.input_size, op.output_size,
         op.kernel, op.stride, op.padding, op.dilation,
     )  # fmt: skip
@@ -91,7 +107,7 @@ def _tile_sizes(total: int, unit: int = 1) -> list[int]:
 
 
 def _plain(total: int, unit: int = 1) -> list[Tiling]:
-    found = []
+    found: list[Tiling] = []
     for tile in _tile_sizes(total, unit):
         if -(-total // tile) > MOST_TILES:
             break
@@ -105,22 +121,20 @@ def _channels(channels: int, taps: int, least: int, *, first_is_distinct: bool, 
 
     An operand that holds a feature map needs each channel once, however many taps use it.
     """
-    found = []
+    found: list[Tiling] = []
     for tile in _tile_sizes(channels):
         if found and tile * taps < least:
             break
         sizes = _cut(channels, tile)
         unrolled = sizes * taps
-        found.append(
-            Tiling(unrolled, sizes if first_is_distinct else unrolled, sizes if second_is_distinct else unrolled)
-        )
+        found.append(Tiling(unrolled, sizes if first_is_distinct else unrolled, sizes if second_is_distinct else unrolled))
     return found
 
 
 def _channels_and_taps(channels: int, taps: int, rows: int) -> list[Tiling]:
     """Cuts of a convolution's k into blocks of channels, and each block into tiles of some kernel taps, about ``rows`` elements
     a tile. They fill the rows of an array where all taps of a channel would leave a rest."""
-    found = []
+    found: list[Tiling] = []
     for block in _tile_sizes(channels):
         for part in dict.fromkeys((rows // block, 2 * rows // block)):
             if not 1 <= part < taps:
@@ -136,7 +150,7 @@ def _channels_and_taps(channels: int, taps: int, rows: int) -> list[Tiling]:
 
 @lru_cache(maxsize=4096)
 def touched(start: int, stop: int, stride: int, kernel: int, dilation: int, padding: int, size: int) -> int:
-    """Distinct input positions (of ``size``, padding excluded) under the windows of outputs ``start`` … ``stop − 1``, one axis."""
+    """Distinct input positions (of ``size``, padding excluded) under the windows of outputs ``start`` to ``stop − 1``, one axis."""
     outputs = np.arange(start, stop)[:, None] * stride - padding
     positions = np.unique(outputs + np.arange(kernel)[None, :] * dilation)
     return int(np.count_nonzero((positions >= 0) & (positions < size)))
@@ -151,45 +165,48 @@ def written(start: int, stop: int, stride: int, kernel: int, dilation: int, padd
     return max(0, end - first)
 
 
-def _positions(nest: tuple[object, ...]) -> list[tuple[Sizes, Sizes]]:
+def _positions(nest: Nest) -> list[tuple[Sizes, Sizes]]:
     """Cuts of the output positions (images × spatial axes): tile sizes and the input positions of each tile, those it reads or,
     where the input is what is computed, those it writes.
 
     Whole images first, then parts along one axis after the other: a tile that is a part along an axis spans one index of all
     axes before it and the whole of those after.
     """
-    computes, images, _, _, input_size, output_size, kernel, stride, padding, dilation = nest  # type: ignore[misc]
-    axes = len(output_size)  # type: ignore[arg-type]
+    images, output_size = nest.images, nest.output_size
+    axes = len(output_size)
 
     def distinct(axis: int, start: int, stop: int) -> int:
-        one_axis = (stride[axis], kernel[axis], dilation[axis], padding[axis][0], input_size[axis])  # type: ignore[index]
-        if computes == "input":
-            return written(start, stop, *one_axis, output_size[axis])  # type: ignore[index]
+        one_axis = (nest.stride[axis], nest.kernel[axis], nest.dilation[axis], nest.padding[axis][0], nest.input_size[axis])
+        if nest.computes == "input":
+            return written(start, stop, *one_axis, output_size[axis])
         return touched(start, stop, *one_axis)
 
-    whole = [distinct(a, 0, output_size[a]) for a in range(axes)]  # type: ignore[index]
-    image_out, image_in = math.prod(output_size), math.prod(whole)  # type: ignore[arg-type]
+    whole = [distinct(a, 0, output_size[a]) for a in range(axes)]
+    image_out, image_in = math.prod(output_size), math.prod(whole)
     found: list[tuple[Sizes, Sizes]] = []
-    for tile in _tile_sizes(images):  # type: ignore[arg-type]
-        if -(-images // tile) > MOST_TILES:  # type: ignore[operator]
+    for tile in _tile_sizes(images):
+        if -(-images // tile) > MOST_TILES:
             return found
-        sizes = _cut(images, tile)  # type: ignore[arg-type]
+        sizes = _cut(images, tile)
         found.append((sizes * image_out, sizes * image_in))
-    outer_out, outer_in = np.ones(1), np.ones(1)  # one entry for each index of the axes before the one being cut
+    outer_out, outer_in = (
+        np.ones(1),
+        np.ones(1),
+    )  # one entry for each index of the axes before the one being cut
     repeat = images
     for axis in range(axes):
-        length = output_size[axis]  # type: ignore[index]
-        rest_out = math.prod(output_size[axis + 1 :])  # type: ignore[index]
+        length = output_size[axis]
+        rest_out = math.prod(output_size[axis + 1 :])
         rest_in = math.prod(whole[axis + 1 :])
         for tile in _tile_sizes(length)[1:]:
-            count = repeat * outer_out.size * -(-length // tile)  # type: ignore[operator]
+            count = repeat * outer_out.size * -(-length // tile)
             if count > MOST_TILES:
                 return found
             sizes = _cut(length, tile)
             starts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(int)
             part = np.array([distinct(axis, s, s + int(z)) for s, z in zip(starts, sizes, strict=True)], dtype=float)
-            out = np.tile(np.outer(outer_out, sizes * rest_out).ravel(), repeat)  # type: ignore[arg-type]
-            inside = np.tile(np.outer(outer_in, part * rest_in).ravel(), repeat)  # type: ignore[arg-type]
+            out = np.tile(np.outer(outer_out, sizes * rest_out).ravel(), repeat)
+            inside = np.tile(np.outer(outer_in, part * rest_in).ravel(), repeat)
             found.append((out, inside))
         each = np.array([distinct(axis, s, s + 1) for s in range(length)], dtype=float)
         outer_out = np.outer(outer_out, np.ones(length)).ravel()
@@ -197,9 +214,7 @@ def _positions(nest: tuple[object, ...]) -> list[tuple[Sizes, Sizes]]:
     return found
 
 
-def tilings(
-    shape: Shape, rows: int, columns: int, dataflow: str
-) -> tuple[list[Tiling], list[Tiling], list[Tiling]]:
+def tilings(shape: Shape, rows: int, columns: int, dataflow: str) -> tuple[list[Tiling], list[Tiling], list[Tiling]]:
     """All cuts of m, n and k that are considered: no tile is smaller than a fold along the array's rows or columns.
 
     They depend on the operator and the array, never on a buffer or a bandwidth, so that a machine with more of those tries all
@@ -215,25 +230,26 @@ def tilings(
     unit = dict.fromkeys("mnk", least_stream) | {along_rows: rows, along_columns: columns}
     if shape.convolution is None:
         return _plain(shape.m, unit["m"]), _plain(shape.n, unit["n"]), _plain(shape.k, unit["k"])
-    computes, _, channels_in, channels_out, _, _, kernel = shape.convolution[:7]
-    taps = math.prod(kernel)  # type: ignore[arg-type]
-    positions = _positions(shape.convolution)
+    nest = shape.convolution
+    computes, channels_in, channels_out = nest.computes, nest.channels_in, nest.channels_out
+    taps = math.prod(nest.kernel)
+    positions = _positions(nest)
 
     def at_least(least: int) -> list[tuple[Sizes, Sizes]]:
         return [(out, inside) for i, (out, inside) in enumerate(positions) if i == 0 or out.max() >= least]
 
     def outer(dim: str) -> list[Tiling]:
-        return _plain(channels_out, unit[dim])  # type: ignore[arg-type]
+        return _plain(channels_out, unit[dim])
 
     if computes == "output":
         m = [Tiling(out, inside, out) for out, inside in at_least(unit["m"])]
-        k = _channels(channels_in, taps, unit["k"], first_is_distinct=True, second_is_distinct=False)  # type: ignore[arg-type]
-        return m, outer("n"), k + _channels_and_taps(channels_in, taps, unit["k"])  # type: ignore[arg-type]
+        k = _channels(channels_in, taps, unit["k"], first_is_distinct=True, second_is_distinct=False)
+        return m, outer("n"), k + _channels_and_taps(channels_in, taps, unit["k"])
     if computes == "input":
         m = [Tiling(out, out, inside) for out, inside in at_least(unit["m"])]
-        n = _channels(channels_in, taps, unit["n"], first_is_distinct=False, second_is_distinct=True)  # type: ignore[arg-type]
+        n = _channels(channels_in, taps, unit["n"], first_is_distinct=False, second_is_distinct=True)
         return m, n, outer("k")
-    m = _channels(channels_in, taps, unit["m"], first_is_distinct=True, second_is_distinct=False)  # type: ignore[arg-type]
+    m = _channels(channels_in, taps, unit["m"], first_is_distinct=True, second_is_distinct=False)
     k = [Tiling(out, inside, out) for out, inside in at_least(unit["k"])]
     return m, outer("n"), k
 

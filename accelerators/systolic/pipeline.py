@@ -28,8 +28,8 @@ _OVERLAP = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FU
 class MatrixJob:
     """A matmul or convolution with its formats and what stays on chip. Bytes are per element unless the name says more.
 
-    ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result, to off-chip memory) and ``result_bytes`` (result, into the buffer of
-    activations) are totals; ``vector_cycles`` is the vector unit's share of the operator itself (bias, conversions).
+    ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result, off chip) and ``result_bytes`` (result, into the buffer of activations)
+    are totals; ``vector_cycles`` is the vector unit's share of the operator itself (bias, conversions).
     """
 
     op: Matmul | Convolution
@@ -71,7 +71,14 @@ class VectorJob:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for operators that cost the same."""
-        return self.work_cycles, self.load_bytes, self.store_bytes, self.touched_bytes, self.row_wise, self.energy_j
+        return (
+            self.work_cycles,
+            self.load_bytes,
+            self.store_bytes,
+            self.touched_bytes,
+            self.row_wise,
+            self.energy_j,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,10 @@ class GroupCost:
 
 def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
     starts = np.concatenate(([0], np.cumsum([t.size.size for t in cuts]))).astype(np.int64)
-    return (starts, *(np.concatenate([getattr(t, name) for t in cuts]) for name in ("size", "first", "second")))
+    return (
+        starts,
+        *(np.concatenate([getattr(t, name) for t in cuts]) for name in ("size", "first", "second")),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -177,9 +187,13 @@ class TilePipeline:
         stalls = [stall * x / sum(moved) for x in moved] if sum(moved) else [stall, *(0.0 for _ in busy)]
         parts = [
             PartCost(
-                main_compute, stalls[0], spec.launch_overhead_cycles, main.array_busy,
-                self._energy(matrix_bytes, {"mac": matrix.mac_energy_j, "vector_unit": matrix.vector_energy_j}), matrix_bytes,
-            )  # fmt: skip
+                main_compute,
+                stalls[0],
+                spec.launch_overhead_cycles,
+                main.array_busy,
+                self._energy(matrix_bytes, {"mac": matrix.mac_energy_j, "vector_unit": matrix.vector_energy_j}),
+                matrix_bytes,
+            )
         ]
         for job, share, lost, sizes in zip(streamed + background, shares, stalls[1:], vector_bytes, strict=True):
             energy = self._energy(sizes, {"vector_unit": job.energy_j})
@@ -231,7 +245,11 @@ class _Run:
 def _job_vector(matrix: MatrixJob, streamed: list[VectorJob], batch: int, outputs: float) -> npt.NDArray[np.float64]:
     job = np.zeros(kernels.JOB_FIELDS)
     job[kernels.BATCH] = batch
-    job[kernels.A_BYTES], job[kernels.B_BYTES], job[kernels.P_BYTES] = matrix.a_bytes, matrix.b_bytes, matrix.partial_bytes
+    job[kernels.A_BYTES], job[kernels.B_BYTES], job[kernels.P_BYTES] = (
+        matrix.a_bytes,
+        matrix.b_bytes,
+        matrix.partial_bytes,
+    )
     job[kernels.A_HERE], job[kernels.B_HERE] = matrix.a_resident, matrix.b_resident
     flat = matrix.vector_cycles + sum(v.work_cycles for v in streamed if not v.row_wise)
     job[kernels.VECTOR_CYCLES] = flat / outputs
@@ -242,7 +260,11 @@ def _job_vector(matrix: MatrixJob, streamed: list[VectorJob], batch: int, output
 
 
 def _simulate(
-    hw: npt.NDArray[np.float64], ideal: npt.NDArray[np.float64], spec: SystolicSpec, matrix: MatrixJob, streamed: list[VectorJob]
+    hw: npt.NDArray[np.float64],
+    ideal: npt.NDArray[np.float64],
+    spec: SystolicSpec,
+    matrix: MatrixJob,
+    streamed: list[VectorJob],
 ) -> _Run:
     op, array = matrix.op, spec.array
     shape = shape_of(op)
@@ -288,7 +310,12 @@ def _simulate(
         "array_occupancy": float(op.macs / (result[kernels.ARRAY_BUSY] * array.rows * array.columns)) * matrix.cycles_per_mac,
     }  # fmt: skip
     return _Run(
-        float(result[kernels.TIME]), float(with_vector), float(array_only), float(result[kernels.ARRAY_BUSY]), sizes, mapping
+        float(result[kernels.TIME]),
+        float(with_vector),
+        float(array_only),
+        float(result[kernels.ARRAY_BUSY]),
+        sizes,
+        mapping,
     )
 
 
@@ -329,10 +356,20 @@ def analytic_costs(
         array, op = spec.array, matrix.op
         shape = shape_of(op)
         packed = packed_groups(shape, array.rows, array.columns, array.dataflow) if array.group_packing == "block_diagonal" else 1
-        sizes = {"rows": array.rows, "columns": array.columns, "dataflow": array.dataflow, "batch": shape.batch // packed}
+        sizes = {
+            "rows": array.rows,
+            "columns": array.columns,
+            "dataflow": array.dataflow,
+            "batch": shape.batch // packed,
+        }
         cycles = float(
             compute_cycles(
-                shape.m, shape.n, shape.k, timing=array.timing, cycles_per_mac=matrix.cycles_per_mac, **sizes  # type: ignore[arg-type]
+                shape.m,
+                shape.n,
+                shape.k,
+                timing=array.timing,
+                cycles_per_mac=matrix.cycles_per_mac,
+                **sizes,  # type: ignore[arg-type]
             )
         )
         count = int(folds(shape.m, shape.n, shape.k, **sizes))  # type: ignore[arg-type]
@@ -340,27 +377,46 @@ def analytic_costs(
         moved = _least_bytes(matrix, shape, array.dataflow, array.rows, array.columns)
         energy = pipeline._energy(moved, {"mac": matrix.mac_energy_j, "vector_unit": matrix.vector_energy_j})
         parts.append(PartCost(hidden, 0.0, overhead, cycles, energy, moved))
-        mapping = {"batch": shape.batch, "m": shape.m, "n": shape.n, "k": shape.k, "folds": count, "groups_per_fold": packed}
+        mapping = {
+            "batch": shape.batch,
+            "m": shape.m,
+            "n": shape.n,
+            "k": shape.k,
+            "folds": count,
+            "groups_per_fold": packed,
+        }
     total = max(hidden, sum(work) + (matrix.vector_cycles if matrix else 0.0))
     for job in vector:
         share = job.work_cycles / sum(work) if sum(work) > 0 else 0.0
         sizes_v = _vector_bytes(job)
         parts.append(
             PartCost(
-                (total - hidden) * share, 0.0, overhead if matrix is None else 0.0, job.work_cycles,
-                pipeline._energy(sizes_v, {"vector_unit": job.energy_j}), sizes_v,
-            )  # fmt: skip
+                (total - hidden) * share,
+                0.0,
+                overhead if matrix is None else 0.0,
+                job.work_cycles,
+                pipeline._energy(sizes_v, {"vector_unit": job.energy_j}),
+                sizes_v,
+            )
         )
     return GroupCost(sum(p.cycles for p in parts), tuple(parts), mapping if matrix is not None else {})
 
 
 def _least_bytes(matrix: MatrixJob, shape: Shape, dataflow: str, rows: int, columns: int) -> dict[str, int]:
     """Bytes at each level when every operand is loaded once and the whole problem is one tile."""
-    along = {"weight_stationary": (shape.k, shape.n), "output_stationary": (shape.m, shape.n), "input_stationary": (shape.k, shape.m)}
+    along = {
+        "weight_stationary": (shape.k, shape.n),
+        "output_stationary": (shape.m, shape.n),
+        "input_stationary": (shape.k, shape.m),
+    }
     fold_rows, fold_columns = -(-along[dataflow][0] // rows), -(-along[dataflow][1] // columns)
     a, b, c = (float(shape.batch * x * y) for x, y in ((shape.m, shape.k), (shape.k, shape.n), (shape.m, shape.n)))
     k_folds = 1 if dataflow == "output_stationary" else fold_rows
-    reads = {"weight_stationary": (fold_columns, 1), "output_stationary": (fold_columns, fold_rows), "input_stationary": (1, fold_columns)}
+    reads = {
+        "weight_stationary": (fold_columns, 1),
+        "output_stationary": (fold_columns, fold_rows),
+        "input_stationary": (1, fold_columns),
+    }
     once_a, once_b = _operand_elements(matrix.op)
     load_a = 0.0 if matrix.a_resident else once_a * matrix.a_bytes
     load_b = 0.0 if matrix.b_resident else once_b * matrix.b_bytes

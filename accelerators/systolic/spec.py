@@ -154,7 +154,7 @@ class SystolicSpec(SpecPart):
         for key in value:
             source, arrow, target = key.partition("->")
             if not arrow:
-                raise ValueError(f"{key!r} must read \"from->to\", such as \"fp32->int8\"")
+                raise ValueError(f'{key!r} must read "from->to", such as "fp32->int8"')
             get_format(source)
             get_format(target)
         return value

@@ -20,7 +20,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kv-len", type=int, metavar="N", help="tokens already in the KV cache (decode)")
     parser.add_argument("--phase", choices=("prefill", "decode"), help="phase of a language model")
     parser.add_argument(
-        "--mode", choices=("inference", "training"), default="inference", help="forward only, or with backward and AdamW step"
+        "--mode",
+        choices=("inference", "training"),
+        default="inference",
+        help="forward only, or with backward and AdamW step",
     )
     parser.add_argument("--values", action="store_true", help="trace on real tensors and record their densities")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of a zoo model (.pt or .safetensors); random otherwise")
@@ -31,7 +34,12 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formats", metavar="RECIPE", help="number formats: a recipe's name or file; the device's otherwise")
     parser.add_argument("--fidelity", metavar="F", help="rung of the device's ladder (systolic: analytic, tile)")
     parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the spec"
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the spec",
     )
     parser.add_argument("--out", metavar="DIR", help="write the report, its pictures and timeline there")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")

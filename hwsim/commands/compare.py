@@ -15,7 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     _options.add_model(parser)
     parser.add_argument(
-        "--device", required=True, action="append", dest="devices", metavar="NAME_OR_FILE", help="a device; give it several times"
+        "--device",
+        required=True,
+        action="append",
+        dest="devices",
+        metavar="NAME_OR_FILE",
+        help="a device; give it several times",
     )
     _options.add_machine(parser)
 

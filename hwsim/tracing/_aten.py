@@ -134,7 +134,7 @@ def _elementwise(call: Call) -> list[Part]:
     operation = _ELEMENTWISE[call.name]
     scalar = len(call.args) > 1 and not isinstance(call.args[1], torch.Tensor)
     if call.name == "pow" and scalar:
-        operation = {2: "multiply", 2.0: "multiply", 0.5: "sqrt", -0.5: "rsqrt", -1: "divide"}.get(call.args[1], "pow")
+        operation = {2: "multiply", 0.5: "sqrt", -0.5: "rsqrt", -1: "divide"}.get(call.args[1], "pow")
     elif call.name == "div" and scalar:
         operation = "multiply"
     elif call.name in ("add", "sub") and call.kwargs.get("alpha", 1) != 1:
@@ -158,7 +158,11 @@ def _mm(call: Call) -> list[Part]:
 def _addmm(call: Call) -> list[Part]:
     c, a, b = call.args[:3]
     return [
-        Part(Matmul, {"m": a.shape[0], "k": a.shape[1], "n": b.shape[1], "bias": call.kwargs.get("beta", 1) != 0}, (a, b, c))
+        Part(
+            Matmul,
+            {"m": a.shape[0], "k": a.shape[1], "n": b.shape[1], "bias": call.kwargs.get("beta", 1) != 0},
+            (a, b, c),
+        )
     ]
 
 
@@ -169,7 +173,13 @@ def _bmm(call: Call) -> list[Part]:
 
 def _baddbmm(call: Call) -> list[Part]:
     c, a, b = call.args[:3]
-    dims = {"batch": a.shape[0], "m": a.shape[1], "k": a.shape[2], "n": b.shape[2], "bias": call.kwargs.get("beta", 1) != 0}
+    dims = {
+        "batch": a.shape[0],
+        "m": a.shape[1],
+        "k": a.shape[2],
+        "n": b.shape[2],
+        "bias": call.kwargs.get("beta", 1) != 0,
+    }
     return [Part(Matmul, dims, (a, b, c))]
 
 
@@ -197,7 +207,13 @@ def _spatial(values: Sequence[int], rank: int) -> tuple[int, ...]:
 
 
 def _conv_dims(
-    x: Sequence[int], w: Sequence[int], y: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int
+    x: Sequence[int],
+    w: Sequence[int],
+    y: Sequence[int],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
 ) -> dict[str, Any]:
     rank = len(x) - 2
     return {
@@ -217,7 +233,7 @@ def _conv_dims(
 def _convolution(call: Call) -> list[Part]:
     x, w, bias, stride, padding, dilation, transposed, _, groups = call.args[:9]
     y = call.outputs[0]
-    xs, ys = x.shape, y.shape
+    xs, ys = tuple(x.shape), tuple(y.shape)
     if x.dim() == w.dim() - 1:  # unbatched
         xs, ys = (1, *xs), (1, *ys)
     if transposed:
@@ -231,7 +247,7 @@ def _convolution(call: Call) -> list[Part]:
 
 def _convolution_backward(call: Call) -> list[Part]:
     grad, x, w, _, stride, padding, dilation, transposed, _, groups, mask = call.args[:11]
-    grad_x, grad_w, grad_bias = (call.outputs + [None] * 3)[:3] if all(mask) else _masked(call.outputs, mask)
+    grad_x, grad_w, grad_bias = _masked(call.outputs, mask)
     nest = (grad.shape, w.shape, x.shape) if transposed else (x.shape, w.shape, grad.shape)
     dims = _conv_dims(*nest, stride, padding, dilation, groups)
     parts = []
@@ -337,7 +353,14 @@ def _embedding(call: Call) -> list[Part]:
 def _embedding_bag(call: Call) -> list[Part]:
     table, indices, offsets = call.args[:3]
     gathered = indices.numel() * table.shape[1]
-    parts = [Part(Gather, {"elements": gathered, "indices": indices.numel()}, (table, indices, offsets), call.outputs[:1])]
+    parts = [
+        Part(
+            Gather,
+            {"elements": gathered, "indices": indices.numel()},
+            (table, indices, offsets),
+            call.outputs[:1],
+        )
+    ]
     if indices.numel() > call.outputs[0].shape[0]:
         operation = ("sum", "mean", "max")[call.argument(4, "mode", 0)]
         dims = {"operation": operation, "elements": gathered, "rows": call.outputs[0].numel()}
@@ -455,7 +478,8 @@ _FAMILIES: dict[str, Callable[[Call], list[Part]]] = {
     "avg_pool2d_backward": _pooling_backward, "_adaptive_avg_pool2d_backward": _pooling_backward,
     "max_pool3d_with_indices_backward": _pooling_backward, "avg_pool3d_backward": _pooling_backward,
     "embedding": _embedding, "_embedding_bag": _embedding_bag, "_embedding_bag_forward_only": _embedding_bag,
-    "embedding_dense_backward": _embedding_backward, "index_select": _gather, "gather": _gather, "index": _gather, "take": _gather,
+    "embedding_dense_backward": _embedding_backward, "index_select": _gather, "gather": _gather, "index": _gather,
+    "take": _gather,
     "scatter": _scatter, "scatter_add": _scatter, "scatter_reduce": _scatter, "index_put": _scatter, "index_add": _scatter,
     "index_copy": _scatter, "_index_put_impl": _scatter, "masked_scatter": _scatter, "_unsafe_index_put": _scatter,
     "_unsafe_index": _gather,

@@ -37,14 +37,10 @@ _FORMAT_NAMES = {
 FORMATS = {getattr(TensorProto, k): v for k, v in _FORMAT_NAMES.items() if hasattr(TensorProto, k)}
 """ONNX element type → format name (a string counts as a byte)."""
 
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
+_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
 # An int8 weight stays int8 in memory and is dequantised each time it is used.
 _NOT_FOLDED = _RANDOM | {"DequantizeLinear"}
-_CAN_GROW = frozenset(
-    {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike"}
-)
+_CAN_GROW = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike"})
 
 
 @dataclass
@@ -166,9 +162,7 @@ def _detach_weights(graph: Any, folder: Path) -> set[str]:
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
                 tensor.data_location = TensorProto.DEFAULT
                 del tensor.external_data[:]
-            except (
-                Exception
-            ):  # a missing or unsafe data file; the tensor's shape is enough, unless it is a shape itself
+            except Exception:  # a missing or unsafe data file; the tensor's shape is enough, unless it is a shape itself
                 small = False
         if small:
             kept.append(tensor)
@@ -301,9 +295,7 @@ def _collect(graph: Any, prepared: Prepared) -> None:
         prepared.formats[tensor.name] = FORMATS.get(tensor.data_type, "uint8")
 
 
-def _evaluate(
-    node: Any, prepared: Prepared, opsets: dict[str, int]
-) -> dict[str, np.ndarray[Any, Any]] | None:
+def _evaluate(node: Any, prepared: Prepared, opsets: dict[str, int]) -> dict[str, np.ndarray[Any, Any]] | None:
     """The outputs of a node whose inputs are all known and whose outputs are small, else None."""
     if node.op_type in ("Shape", "Size"):
         shape = prepared.shapes.get(node.input[0])

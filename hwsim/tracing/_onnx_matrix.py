@@ -109,9 +109,7 @@ def _window(walk: Walk, node: Node, weight: str) -> dict[str, Any]:
     }
 
 
-def _padding(
-    node: Node, window: dict[str, Any], size: Sequence[int], output: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
+def _padding(node: Node, window: dict[str, Any], size: Sequence[int], output: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """(before, after) of each dimension of a convolution from ``size`` to ``output``."""
     mode = node.get("auto_pad", "NOTSET")
     rank = len(size)

@@ -108,9 +108,7 @@ def _identity(walk: Walk, node: Node) -> None:
 def _dropout(walk: Walk, node: Node) -> None:
     training = walk.value(node.input(2))
     if training is not None and bool(training.any()):
-        walk.emit(
-            Elementwise, node, node.inputs[:1], operation="dropout", elements=walk.size(node, node.outputs[0])
-        )
+        walk.emit(Elementwise, node, node.inputs[:1], operation="dropout", elements=walk.size(node, node.outputs[0]))
         return
     _view(walk, node)
     if node.output(1):
@@ -194,9 +192,7 @@ def _concat(walk: Walk, node: Node) -> None:
 
 
 def _fill(walk: Walk, node: Node) -> None:
-    walk.emit(
-        DataMovement, node, node.inputs[:1], elements=walk.size(node, node.outputs[0]), operation="fill"
-    )
+    walk.emit(DataMovement, node, node.inputs[:1], elements=walk.size(node, node.outputs[0]), operation="fill")
 
 
 def _gather(walk: Walk, node: Node) -> None:
@@ -228,9 +224,7 @@ def _tensor_scatter(walk: Walk, node: Node) -> None:
 
 def _max_unpool(walk: Walk, node: Node) -> None:
     elements = walk.size(node, node.inputs[0])
-    walk.emit(
-        DataMovement, node, (), part="fill", elements=walk.size(node, node.outputs[0]), operation="fill"
-    )
+    walk.emit(DataMovement, node, (), part="fill", elements=walk.size(node, node.outputs[0]), operation="fill")
     walk.emit(Scatter, node, node.inputs[:2], elements=elements, indices=elements)
 
 
@@ -245,19 +239,13 @@ def _elementwise(walk: Walk, node: Node) -> None:
 
 
 def _clip(walk: Walk, node: Node) -> None:
-    walk.emit(
-        Elementwise, node, node.inputs[:1], operation="clamp", elements=walk.size(node, node.outputs[0])
-    )
+    walk.emit(Elementwise, node, node.inputs[:1], operation="clamp", elements=walk.size(node, node.outputs[0]))
 
 
 def _pow(walk: Walk, node: Node) -> None:
     exponent = walk.value(node.input(1))
     simple = {2.0: "multiply", 0.5: "sqrt", -1.0: "divide"}
-    operation = (
-        simple.get(float(exponent.ravel()[0]), "pow")
-        if exponent is not None and exponent.size == 1
-        else "pow"
-    )
+    operation = simple.get(float(exponent.ravel()[0]), "pow") if exponent is not None and exponent.size == 1 else "pow"
     walk.emit(Elementwise, node, operation=operation, elements=walk.size(node, node.outputs[0]))
 
 
@@ -282,18 +270,12 @@ def _swiglu(walk: Walk, node: Node) -> None:
 def _dynamic_quantize(walk: Walk, node: Node) -> None:
     """Smallest and largest value, then the quantisation with the scale between them."""
     x, elements = node.inputs[0], walk.size(node, node.inputs[0])
-    walk.emit(
-        Reduction, node, (x,), node.outputs[1:], part="range", operation="max", elements=2 * elements, rows=2
-    )
-    walk.emit(
-        Elementwise, node, (x, *node.outputs[1:]), node.outputs[:1], operation="quantize", elements=elements
-    )
+    walk.emit(Reduction, node, (x,), node.outputs[1:], part="range", operation="max", elements=2 * elements, rows=2)
+    walk.emit(Elementwise, node, (x, *node.outputs[1:]), node.outputs[:1], operation="quantize", elements=elements)
 
 
 def _interpolate(walk: Walk, node: Node) -> None:
-    walk.emit(
-        Elementwise, node, node.inputs[:1], operation="interpolate", elements=walk.size(node, node.outputs[0])
-    )
+    walk.emit(Elementwise, node, node.inputs[:1], operation="interpolate", elements=walk.size(node, node.outputs[0]))
 
 
 # --- rows -----------------------------------------------------------------------------------------------
@@ -304,9 +286,7 @@ def _reduction(walk: Walk, node: Node) -> None:
     if elements == rows and node.kind in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
         _view(walk, node)
     else:
-        walk.emit(
-            Reduction, node, node.inputs[:1], operation=REDUCTIONS[node.kind], elements=elements, rows=rows
-        )
+        walk.emit(Reduction, node, node.inputs[:1], operation=REDUCTIONS[node.kind], elements=elements, rows=rows)
 
 
 def _top_k(walk: Walk, node: Node) -> None:
@@ -402,9 +382,7 @@ EMITTERS: dict[str, Emitter] = {
     "Einsum": matrix.einsum,
     "GRU": recurrent.gru,
     "Gemm": matrix.gemm,
-    "GroupNormalization": _normalization(
-        "group_norm", lambda node, shape: shape[0] * node.get("num_groups", 1)
-    ),
+    "GroupNormalization": _normalization("group_norm", lambda node, shape: shape[0] * node.get("num_groups", 1)),
     "InstanceNormalization": _normalization("group_norm", lambda _, shape: shape[0] * shape[1]),
     "LRN": _normalization("local_response_norm", lambda _, shape: math.prod(shape) // max(1, shape[1])),
     "LSTM": recurrent.lstm,

@@ -35,9 +35,7 @@ class _Layer:
     def slice_of_projection(self, step: int) -> str:
         """The projected inputs of one step."""
         shape = (self.batch, self.gates * self.hidden)
-        return self.walk.new_tensor(
-            self.node, f"projected{self.tag}.{step}", shape, format=self.format, view_of=self.projected
-        )
+        return self.walk.new_tensor(self.node, f"projected{self.tag}.{step}", shape, format=self.format, view_of=self.projected)
 
     def matmul(self, part: str, state: str, gates: int) -> str:
         """``gates`` gates' share of the state of one step."""

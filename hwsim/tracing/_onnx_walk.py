@@ -73,9 +73,7 @@ class Walk:
         """
         known = self.prepared.shapes.get(name)
         if known is None:
-            raise self.error(
-                node, f"the shape of {name!r} cannot be inferred; export the model with its shapes"
-            )
+            raise self.error(node, f"the shape of {name!r} cannot be inferred; export the model with its shapes")
         return known
 
     def size(self, node: Node, name: str) -> int:
@@ -225,9 +223,7 @@ class Walk:
             name += "_"
         self._op_names.add(name)
         source = f"{node.domain or 'onnx'}.{node.kind}"
-        self.ops.append(
-            cls(name=name, inputs=read, outputs=written, module=node.module, source=source, **dims)
-        )
+        self.ops.append(cls(name=name, inputs=read, outputs=written, module=node.module, source=source, **dims))
 
 
 def _outer_values(graph: Any) -> list[str]:

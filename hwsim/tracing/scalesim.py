@@ -140,9 +140,7 @@ def _parse_header(fields: Sequence[str], where: str) -> _Header:
     form: Literal["conv", "gemm"]
     if words[0].startswith("layer") and words[1:4] == ["m", "n", "k"]:
         form, used = "gemm", len(GEMM_COLUMNS)
-    elif len(words) >= len(_CONV_HEADER) and all(
-        w.startswith(p) for w, p in zip(words, _CONV_HEADER, strict=False)
-    ):
+    elif len(words) >= len(_CONV_HEADER) and all(w.startswith(p) for w, p in zip(words, _CONV_HEADER, strict=False)):
         form, used = "conv", len(CONV_COLUMNS)
         if len(words) > used and words[used].startswith("stride"):
             strides, used = 2, used + 1
@@ -198,9 +196,7 @@ def _parse_density(text: str, name: str, where: str) -> float | None:
         return None
     ratio = _RATIO.match(text)
     if ratio is None or not 1 <= int(ratio[1]) <= int(ratio[2]):
-        raise InputError(
-            f"{where}, column 'Sparsity': {text!r} is not a ratio N:M with 1 ≤ N ≤ M (layer {name!r})"
-        )
+        raise InputError(f"{where}, column 'Sparsity': {text!r} is not a ratio N:M with 1 ≤ N ≤ M (layer {name!r})")
     if ratio[1] == ratio[2]:
         return None
     return int(ratio[1]) / int(ratio[2])
@@ -212,8 +208,7 @@ def _convolution(name: str, sizes: Sequence[int], batch: int, where: str) -> Con
     for axis, side in enumerate(("Height", "Width")):
         if kernel[axis] > size[axis]:
             raise InputError(
-                f"{where}, column 'Filter {side}': {kernel[axis]} is larger than the IFMAP {side} "
-                f"{size[axis]} (layer {name!r})"
+                f"{where}, column 'Filter {side}': {kernel[axis]} is larger than the IFMAP {side} {size[axis]} (layer {name!r})"
             )
     output = tuple(output_positions(*one) for one in zip(size, kernel, stride, strict=True))
     reached = ((o - 1) * s + k for o, s, k in zip(output, stride, kernel, strict=True))
@@ -326,16 +321,12 @@ def _conv_row(op: Convolution) -> tuple[str, list[int]]:
     stride = taken.pop() if taken else op.stride[0]
 
     ifmap = []
-    for size, (before, after), kernel, positions in zip(
-        op.input_size, op.padding, op.kernel, op.output_size, strict=True
-    ):
+    for size, (before, after), kernel, positions in zip(op.input_size, op.padding, op.kernel, op.output_size, strict=True):
         reached = (positions - 1) * stride + kernel
         choices = [size + before + after, reached]
         if before == 0:
             choices.insert(0, size)
-        ifmap.append(
-            next(c for c in choices if c >= kernel and output_positions(c, kernel, stride) == positions)
-        )
+        ifmap.append(next(c for c in choices if c >= kernel and output_positions(c, kernel, stride) == positions))
     kernel_size = list(op.kernel)
     if len(ifmap) == 1:
         ifmap, kernel_size = [*ifmap, 1], [*kernel_size, 1]

@@ -27,7 +27,8 @@ from numerics.errors import InputError
 _DTYPES = {
     torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
     torch.float8_e4m3fn: "e4m3fn", torch.float8_e5m2: "e5m2", torch.float8_e4m3fnuz: "e4m3fnuz",
-    torch.float8_e5m2fnuz: "e5m2fnuz", torch.float8_e8m0fnu: "e8m0fnu", torch.int8: "int8", torch.uint8: "uint8", torch.int16: "int16",
+    torch.float8_e5m2fnuz: "e5m2fnuz", torch.float8_e8m0fnu: "e8m0fnu", torch.int8: "int8", torch.uint8: "uint8",
+    torch.int16: "int16",
     torch.uint16: "uint16", torch.int32: "int32", torch.uint32: "uint32", torch.int64: "int64", torch.uint64: "uint64",
     torch.bool: "bool", torch.complex64: "complex64", torch.complex128: "complex128", torch.qint8: "int8",
     torch.quint8: "uint8", torch.qint32: "int32",
@@ -110,7 +111,12 @@ class _Recorder(TorchDispatchMode):
             whole = self.tensors[owner]
             self._views[key] = name
             self.tensors[name] = Tensor(
-                name, tuple(int(s) for s in tensor.shape), whole.format, whole.role, self._density(tensor), owner
+                name,
+                tuple(int(s) for s in tensor.shape),
+                whole.format,
+                whole.role,
+                self._density(tensor),
+                owner,
             )
         return name
 
@@ -207,7 +213,13 @@ class _Recorder(TorchDispatchMode):
         names = {id(t): n for t, n in zip(tensors, read_before, strict=True)}
         results = written + [t for t in fresh if all(t is not w for w in written)]
         for part in describe(call):
-            self._add(part, call, names, results, f"aten.{name}" if func.namespace == "aten" else f"{func.namespace}.{name}")
+            self._add(
+                part,
+                call,
+                names,
+                results,
+                f"aten.{name}" if func.namespace == "aten" else f"{func.namespace}.{name}",
+            )
         return result
 
     def _faked(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -253,9 +265,14 @@ class _Recorder(TorchDispatchMode):
             self.module_of.update({self.tensors[n].owner: module for n in outputs})
         self.ops.append(
             part.cls(
-                name=op_name, inputs=tuple(inputs), outputs=outputs, module=module,
-                phase=self.phase, source=source, **part.dims,
-            )  # fmt: skip
+                name=op_name,
+                inputs=tuple(inputs),
+                outputs=outputs,
+                module=module,
+                phase=self.phase,
+                source=source,
+                **part.dims,
+            )
         )
 
 
@@ -482,9 +499,7 @@ def trace(
                 stack.enter_context(_fake_parameters(roots.values(), fakes))
             input_names = _register(recorder, model, roots, inputs, {**CACHE_ROLES, **(roles or {})})
             outputs = _run(recorder, model, roots, inputs, mode, loss, optimizer)
-            workload_outputs = tuple(
-                dict.fromkeys(recorder.read(t) for t in tree_leaves(outputs) if isinstance(t, torch.Tensor))
-            )
+            workload_outputs = tuple(dict.fromkeys(recorder.read(t) for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)))
     finally:
         for m, flag in was_training:
             m.training = flag

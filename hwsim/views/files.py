@@ -48,9 +48,7 @@ def _writing(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise InputError(
-            f"out: cannot write to {folder}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise InputError(f"out: cannot write to {folder}: {(error.strerror or str(error)).lower()}") from error
 
 
 def prepare_folder(folder: Path) -> None:

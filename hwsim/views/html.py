@@ -108,9 +108,7 @@ def _svg(figure: Figure, label: str, prefix: str) -> str:
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "hwsim"}):
-        figure.savefig(
-            buffer, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None}
-        )
+        figure.savefig(buffer, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -172,8 +170,7 @@ def _cards_html(report: Report) -> str:
         origin = report.origin.get(key, "")
         tag = f' <em class="tag">{escape(origin)}</em>' if origin else ""
         parts.append(
-            f'<div class="card"><span>{escape(title)}{tag}</span><b>{escape(value)}</b>'
-            f"<small>{escape(detail)}</small></div>"
+            f'<div class="card"><span>{escape(title)}{tag}</span><b>{escape(value)}</b><small>{escape(detail)}</small></div>'
         )
     return f'<div class="cards">{"".join(parts)}</div>'
 
@@ -185,9 +182,7 @@ def _bar(op: OpCost, longest: float) -> str:
         width = 100 * seconds / longest if longest else 0.0
         if width > 0:
             title = f"{name} {si(seconds, 's')}"
-            parts.append(
-                f'<i style="width:{width:.2f}%;background:{PART_COLOURS[name]}" title="{escape(title)}"></i>'
-            )
+            parts.append(f'<i style="width:{width:.2f}%;background:{PART_COLOURS[name]}" title="{escape(title)}"></i>')
     return f'<div class="bar">{"".join(parts)}</div>'
 
 
@@ -220,8 +215,7 @@ def _operators(report: Report) -> str:
         ("utilization", False),
     ]
     head = "".join(
-        f'<th scope="col"{" class=l" if left else ""}><button type="button">{title}</button></th>'
-        for title, left in headers
+        f'<th scope="col"{" class=l" if left else ""}><button type="button">{title}</button></th>' for title, left in headers
     )
     longest = max((op.time_s for op in report.ops), default=0.0)
     lines = []
@@ -271,23 +265,14 @@ def _plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
     shown = rows[:MOST_TABLE_ROWS]
 
     def side(values: Iterable[Any]) -> str:
-        return (
-            ""
-            if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-            else ' class="l"'
-        )
+        return "" if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values) else ' class="l"'
 
     sides = {c: side(row.get(c, 0) for row in shown) for c in columns}
     head = "".join(f"<th{sides[c]}>{escape(c)}</th>" for c in columns)
     body = "\n".join(
-        "<tr>" + "".join(f"<td{sides[c]}>{escape(_value(row.get(c, '')))}</td>" for c in columns) + "</tr>"
-        for row in shown
+        "<tr>" + "".join(f"<td{sides[c]}>{escape(_value(row.get(c, '')))}</td>" for c in columns) + "</tr>" for row in shown
     )
-    more = (
-        f'<p class="how">{len(rows) - len(shown)} more rows in report.json</p>'
-        if len(rows) > len(shown)
-        else ""
-    )
+    more = f'<p class="how">{len(rows) - len(shown)} more rows in report.json</p>' if len(rows) > len(shown) else ""
     table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
     return f'<div class="scroll">{table}</div>{more}'
 
@@ -307,8 +292,7 @@ def _notes(report: Report) -> str:
 
 def _figures_html(figures: Mapping[str, Figure]) -> str:
     return "\n".join(
-        f"<figure>{_svg(figure, name, f'f{index}')}</figure>"
-        for index, (name, figure) in enumerate(figures.items())
+        f"<figure>{_svg(figure, name, f'f{index}')}</figure>" for index, (name, figure) in enumerate(figures.items())
     )
 
 
@@ -319,12 +303,9 @@ def report_html(report: Report, *, figures: Mapping[str, Figure] | None = None) 
 
         figures = report_figures(report)
     title = f"{report.workload} on {report.device}"
-    sub = " · ".join(
-        x for x in (report.recipe, report.fidelity, origin_text(report), f"hwsim {report.version}") if x
-    )
+    sub = " · ".join(x for x in (report.recipe, report.fidelity, origin_text(report), f"hwsim {report.version}") if x)
     tables = "\n".join(
-        f"<details><summary>{escape(name)} ({counted(len(rows), 'row')})</summary>"
-        f"{_plain_table(rows)}</details>"
+        f"<details><summary>{escape(name)} ({counted(len(rows), 'row')})</summary>{_plain_table(rows)}</details>"
         for name, rows in report.tables.items()
     )
     spec = escape(json.dumps(dict(report.spec), indent=2, ensure_ascii=False, default=str))
@@ -336,8 +317,7 @@ def report_html(report: Report, *, figures: Mapping[str, Figure] | None = None) 
             f"<h2>Pictures</h2>\n{_figures_html(figures)}",
             f"<h2>Operators</h2>\n{_operators(report)}",
             f"<h2>Tables</h2>\n{tables}" if tables else "",
-            f"<h2>Device</h2>\n<details><summary>Specification of {escape(report.device)}</summary>"
-            f"<pre>{spec}</pre></details>",
+            f"<h2>Device</h2>\n<details><summary>Specification of {escape(report.device)}</summary><pre>{spec}</pre></details>",
             f"<footer>{escape(source_text(report))}</footer>",
         ]
     )
@@ -370,8 +350,7 @@ def notebook_html(report: Report, *, most: int = 15) -> str:
     lines = []
     for op in shown:
         bar = "".join(
-            f'<span style="display:inline-block;height:9px;width:{scale * seconds:.1f}px;'
-            f'background:{PART_COLOURS[name]}"></span>'
+            f'<span style="display:inline-block;height:9px;width:{scale * seconds:.1f}px;background:{PART_COLOURS[name]}"></span>'
             for name, seconds in zip(PARTS, parts_s(op), strict=True)
         )
         marks = (" · fused" if op.fused_with else "") + ("" if op.modelled else " · unmodelled")
@@ -391,9 +370,7 @@ def notebook_html(report: Report, *, most: int = 15) -> str:
     rest = ""
     if others:
         share = percent(sum(op.time_s for op in others) / total)
-        rest = (
-            f'<div style="opacity:.65">… {counted(len(others), "more operator")}, {share} of the time</div>'
-        )
+        rest = f'<div style="opacity:.65">… {counted(len(others), "more operator")}, {share} of the time</div>'
     notes = "".join(f'<div style="opacity:.65">{escape(note)}</div>' for note in report.notes)
     if report.unmodelled:
         many = counted(len(report.unmodelled), "operator")
@@ -453,9 +430,7 @@ def comparison_html(reports: Sequence[Report], *, figure: Figure | None = None) 
         words = [row[key] for key in ("recipe", "fidelity", "time_origin", "energy_origin")]
         cells = "".join(f'<td class="l">{escape(row[key])}</td>' for key in ("device", "workload"))
         cells += "".join(f"<td>{number}</td>" for number in numbers)
-        cells += (
-            "".join(f'<td class="l">{escape(word)}</td>' for word in words) + f"<td>{row['unmodelled']}</td>"
-        )
+        cells += "".join(f'<td class="l">{escape(word)}</td>' for word in words) + f"<td>{row['unmodelled']}</td>"
         weight = ' style="font-weight:650"' if relative == 1.0 else ""
         lines.append(f"<tr{weight}>{cells}</tr>")
     notes = "".join(
@@ -470,9 +445,7 @@ def comparison_html(reports: Sequence[Report], *, figure: Figure | None = None) 
     )
     content = (
         f"<header><h1>{escape(title)}</h1></header>\n<h2>Totals</h2>\n"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n'
-        + "\n".join(lines)
-        + "\n</tbody></table></div>\n"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n' + "\n".join(lines) + "\n</tbody></table></div>\n"
         f"<h2>Picture</h2>\n{_figures_html({'comparison': figure})}\n"
         + (f"<h2>Notes</h2>\n<ul>{notes}{labels}</ul>" if notes or labels else "")
     )

@@ -73,12 +73,7 @@ def _bandwidth(spans: Iterable[Span]) -> list[dict[str, Any]]:
     for span in spans:
         start, end = _microseconds(span)
         moved = span.details.get("bytes")
-        if (
-            isinstance(moved, bool)
-            or not isinstance(moved, int | float)
-            or end <= start
-            or span.duration_s <= 0
-        ):
+        if isinstance(moved, bool) or not isinstance(moved, int | float) or end <= start or span.duration_s <= 0:
             continue
         changes.setdefault(start, []).append((1, moved / span.duration_s))
         changes.setdefault(end, []).append((-1, moved / span.duration_s))

@@ -67,9 +67,7 @@ def _style(ax: Axes) -> None:
 
 
 def _subtitle(ax: Axes, text: str, *, characters: int = 130) -> None:
-    ax.set_title(
-        "\n".join(textwrap.wrap(text, characters)), loc="left", fontsize=9, color=MUTED, parse_math=False
-    )
+    ax.set_title("\n".join(textwrap.wrap(text, characters)), loc="left", fontsize=9, color=MUTED, parse_math=False)
 
 
 def _legend(ax: Axes, colours: Mapping[str, str]) -> None:
@@ -94,9 +92,7 @@ def _legend(ax: Axes, colours: Mapping[str, str]) -> None:
         text.set_color(INK)
 
 
-def _stacked(
-    ax: Axes, segments: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, height: float = 0.72
-) -> None:
+def _stacked(ax: Axes, segments: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, height: float = 0.72) -> None:
     """Horizontal bars of ``segments`` (name → one width a bar), the first bar at the top."""
     left: list[float] = []
     for name, widths in segments.items():
@@ -123,9 +119,7 @@ def _name_bars(ax: Axes, labels: Sequence[str]) -> None:
 
 def _ends(ax: Axes, ends: Sequence[float], texts: Sequence[str], *, inches: float = 6.5) -> None:
     """Write ``texts`` just past the ends of the bars and make room for them on axes about ``inches`` wide."""
-    room = [
-        end / max(0.3, 1 - (0.058 * len(text) + 0.1) / inches) for end, text in zip(ends, texts, strict=True)
-    ]
+    room = [end / max(0.3, 1 - (0.058 * len(text) + 0.1) / inches) for end, text in zip(ends, texts, strict=True)]
     ax.set_xlim(0, max(room, default=0.0) or 1.0)
     for y, (end, text) in enumerate(zip(ends, texts, strict=True)):
         ax.annotate(
@@ -165,9 +159,7 @@ def plot_time(report: Report) -> Figure:
     More than 60 operators are grouped by module; the title says so.
     """
     rows, how = picture_rows(report)
-    figure, ax = _figure(
-        _height(len(rows)), title=f"Time of {report.workload} on {report.device}", source=source_text(report)
-    )
+    figure, ax = _figure(_height(len(rows)), title=f"Time of {report.workload} on {report.device}", source=source_text(report))
     total = report.time_s
     _subtitle(ax, f"{si(total, 's')} in all, in execution order" + (f"; {how}" if how else ""), characters=75)
     if not rows:
@@ -259,9 +251,7 @@ def _points(ops: Sequence[OpCost]) -> list[_Point]:
     return sorted(points, key=lambda p: -p.time_s)
 
 
-def _label_points(
-    figure: Figure, ax: Axes, spots: Sequence[tuple[float, float, float, str]], taken: Sequence[Any]
-) -> None:
+def _label_points(figure: Figure, ax: Axes, spots: Sequence[tuple[float, float, float, str]], taken: Sequence[Any]) -> None:
     """Write each (x, y, marker area, label) beside its marker, where one of the places tried is free."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
@@ -328,9 +318,7 @@ def plot_roofline(report: Report, *, labelled: int = 6) -> Figure:
     """
     from matplotlib.ticker import LogLocator
 
-    figure, ax = _figure(
-        6.2, title=f"Roofline of {report.workload} on {report.device}", source=source_text(report)
-    )
+    figure, ax = _figure(6.2, title=f"Roofline of {report.workload} on {report.device}", source=source_text(report))
     drawn = [op for op in report.ops if op.macs > 0 and op.time_s > 0]
     left_out = [op for op in report.ops if op.macs <= 0]
     hidden = len(report.ops) - len(drawn) - len(left_out)
@@ -444,13 +432,8 @@ def _legend_below(ax: Axes, colours: Mapping[str, str]) -> None:
     """A legend in the corner of a roofline that its ceilings leave empty."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=c, label=k.replace("_", " "))
-        for k, c in colours.items()
-    ]
-    legend = ax.legend(
-        handles=handles, loc="lower right", fontsize=_SMALL, frameon=True, edgecolor=GRID, facecolor=PAPER
-    )
+    handles = [Line2D([], [], marker="o", linestyle="", color=c, label=k.replace("_", " ")) for k, c in colours.items()]
+    legend = ax.legend(handles=handles, loc="lower right", fontsize=_SMALL, frameon=True, edgecolor=GRID, facecolor=PAPER)
     for text in legend.get_texts():
         text.set_parse_math(False)
         text.set_color(INK)
@@ -520,9 +503,7 @@ def plot_comparison(reports: Sequence[Report]) -> Figure:
     for ax, (title, unit, key, segments, paint) in zip(panels, plans, strict=True):
         values = [float(row[key]) for row in data]
         factor, scaled = axis_scale(max(values), unit)
-        _stacked(
-            ax, {name: [v * factor for v in widths] for name, widths in segments.items()}, paint, height=0.62
-        )
+        _stacked(ax, {name: [v * factor for v in widths] for name, widths in segments.items()}, paint, height=0.62)
         texts = [si(value, unit) for value in values]
         if key == "time_s":
             relative = [row["relative_time"] for row in data]

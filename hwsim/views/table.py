@@ -110,9 +110,7 @@ def _operators(report: Report, shown: Sequence[OpCost], width: int) -> Table:
     table.add_column("operator", width=room, no_wrap=True)
     for i in kept:
         justify: Literal["left", "right"] = "left" if columns[i].left else "right"
-        table.add_column(
-            columns[i].title, width=widths[i], no_wrap=True, justify=justify, style=columns[i].style
-        )
+        table.add_column(columns[i].title, width=widths[i], no_wrap=True, justify=justify, style=columns[i].style)
     for row, op in enumerate(shown):
         name = Text(shorten(op.name, room - len(_mark(op)))).append(_mark(op), style="yellow")
         table.add_row(name, *(Text(cells[i][row]) for i in kept))
@@ -126,11 +124,7 @@ def _fields(report: Report) -> list[tuple[str, str]]:
     parts = zip(PARTS, total_parts_s(report.ops), strict=True)
     split = ", ".join(f"{percent(seconds / total)} {name}" for name, seconds in parts)
     ranked = sorted(report.energy_by_component_j.items(), key=lambda item: -item[1])
-    components = (
-        ", ".join(f"{percent(joules / energy)} {name.replace('_', ' ')}" for name, joules in ranked)
-        if energy
-        else ""
-    )
+    components = ", ".join(f"{percent(joules / energy)} {name.replace('_', ' ')}" for name, joules in ranked) if energy else ""
     fields = [
         ("latency", f"{si(report.time_s, 's')} ({si(report.cycles)} cycles), {origin['time']}: {split}"),
         ("energy", f"{si(energy, 'J')}, {origin['energy']}" + (f": {components}" if components else "")),
@@ -174,9 +168,7 @@ def print_report(report: Report, *, most: int | None = None, console: Console | 
     for title, text in _fields(report):
         lines = textwrap.wrap(text, max(20, width - _MARGIN), break_on_hyphens=False)
         for index, line in enumerate(lines):
-            console.print(
-                Text(f"{title if index == 0 else '':<{_MARGIN}}", style="dim") + Text(line, style="not dim")
-            )
+            console.print(Text(f"{title if index == 0 else '':<{_MARGIN}}", style="dim") + Text(line, style="not dim"))
 
 
 def print_comparison(reports: Sequence[Report], console: Console | None = None) -> None:
@@ -194,17 +186,13 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
     workloads = list(dict.fromkeys(r.workload for r in reports))
     narrow = console.width < 110
     console.print(Text(shorten(", ".join(workloads), console.width), style="bold"))
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("device", overflow="fold", min_width=12)
     if len(workloads) > 1:
         table.add_column("workload", overflow="fold", min_width=10)
     for title in ("latency", "relative", "", "energy", "off-chip", "util"):
         if title or not narrow:
-            table.add_column(
-                title, no_wrap=True, justify="right" if title else "left", style="" if title else "cyan"
-            )
+            table.add_column(title, no_wrap=True, justify="right" if title else "left", style="" if title else "cyan")
     table.add_column("recipe", overflow="fold", min_width=6)
     table.add_column("fidelity", overflow="fold", min_width=8)
     if not narrow:

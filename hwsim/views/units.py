@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-_PREFIXES = dict(
-    zip(range(-18, 21, 3), ["a", "f", "p", "n", "µ", "m", "", "k", "M", "G", "T", "P", "E"], strict=True)
-)
+_PREFIXES = dict(zip(range(-18, 21, 3), ["a", "f", "p", "n", "µ", "m", "", "k", "M", "G", "T", "P", "E"], strict=True))
 
 
 def _exponent(value: float, digits: int) -> int:

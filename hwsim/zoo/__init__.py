@@ -78,9 +78,7 @@ def example_inputs(
         if value is None:
             continue
         if option not in model.options:
-            raise InputError(
-                f"{option}: not an option of {name}, which takes {', '.join(sorted(model.options))}"
-            )
+            raise InputError(f"{option}: not an option of {name}, which takes {', '.join(sorted(model.options))}")
         if option != "phase" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise InputError(f"{option}: expected an integer ≥ 1, got {value!r}")
 

@@ -35,9 +35,7 @@ def load(module: nn.Module, path: Path, *, renames: Renames = ()) -> None:
     state = _renamed(_read(path), renames, path)
     for key, own in module.state_dict().items():
         if key in state and state[key].shape != own.shape:
-            raise InputError(
-                f"{path}: {key!r} has shape {tuple(state[key].shape)}, expected {tuple(own.shape)}"
-            )
+            raise InputError(f"{path}: {key!r} has shape {tuple(state[key].shape)}, expected {tuple(own.shape)}")
     # Not torch's own strict mode: it reports every key at once.
     result = module.load_state_dict(state, strict=False, assign=True)
     if result.missing_keys:
@@ -74,9 +72,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError:
-        raise InputError(
-            f"{path}: reading .safetensors needs a package: pip install hwsim[safetensors]"
-        ) from None
+        raise InputError(f"{path}: reading .safetensors needs a package: pip install hwsim[safetensors]") from None
     return load_file(path)
 
 

@@ -99,9 +99,7 @@ class GPT2(nn.Module):
         positions: int = 1024,
     ) -> None:
         super().__init__()
-        self.transformer = Transformer(
-            layers=layers, width=width, heads=heads, vocabulary=vocabulary, positions=positions
-        )
+        self.transformer = Transformer(layers=layers, width=width, heads=heads, vocabulary=vocabulary, positions=positions)
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids [batch, n] → logits [batch, n, vocabulary].

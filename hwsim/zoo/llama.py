@@ -43,9 +43,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, by: Rotation, cached: tuple[Tensor, Tensor] | None) -> Tensor:
         """[batch, n, width] → the same shape."""
-        q, k, v = (
-            split_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
         return self.o_proj(merge_heads(causal_attention(rotate(q, by), rotate(k, by), v, cached)))
 
 
@@ -82,15 +80,12 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Token embedding, layers and the last norm."""
 
-    def __init__(
-        self, *, layers: int, width: int, heads: int, kv_heads: int, feed_forward: int, vocabulary: int
-    ) -> None:
+    def __init__(self, *, layers: int, width: int, heads: int, kv_heads: int, feed_forward: int, vocabulary: int) -> None:
         super().__init__()
         self.head_dim = width // heads
         self.embed_tokens = nn.Embedding(vocabulary, width)
         self.layers = nn.ModuleList(
-            Layer(width=width, heads=heads, kv_heads=kv_heads, feed_forward=feed_forward)
-            for _ in range(layers)
+            Layer(width=width, heads=heads, kv_heads=kv_heads, feed_forward=feed_forward) for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width, eps=_EPS)
 

@@ -72,9 +72,7 @@ class Backbone(nn.Module):
 class Mamba(nn.Module):
     """Mamba 130M. The output layer is the token embedding, transposed."""
 
-    def __init__(
-        self, *, layers: int = 24, width: int = 768, state: int = 16, vocabulary: int = 50280
-    ) -> None:
+    def __init__(self, *, layers: int = 24, width: int = 768, state: int = 16, vocabulary: int = 50280) -> None:
         super().__init__()
         self.backbone = Backbone(layers=layers, width=width, state=state, vocabulary=vocabulary)
 

@@ -45,9 +45,7 @@ class MobileNetV2(nn.Module):
         channels = 32
         for expansion, width, blocks, stride in _STAGES:
             for block in range(blocks):
-                layers.append(
-                    InvertedResidual(channels, width, stride=1 if block else stride, expansion=expansion)
-                )
+                layers.append(InvertedResidual(channels, width, stride=1 if block else stride, expansion=expansion))
                 channels = width
         self.features = nn.Sequential(*layers, _conv_norm(channels, 1280, 1))
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, classes))

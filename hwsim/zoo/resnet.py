@@ -53,9 +53,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A stem and four stages of ``blocks`` residual blocks each (table 1)."""
 
-    def __init__(
-        self, block: type[BasicBlock | Bottleneck], blocks: tuple[int, int, int, int], *, classes: int = 1000
-    ) -> None:
+    def __init__(self, block: type[BasicBlock | Bottleneck], blocks: tuple[int, int, int, int], *, classes: int = 1000) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -85,9 +83,7 @@ def resnet50() -> ResNet:
     return ResNet(Bottleneck, (3, 4, 6, 3))
 
 
-def _stage(
-    block: type[BasicBlock | Bottleneck], channels: int, width: int, blocks: int, stride: int
-) -> nn.Sequential:
+def _stage(block: type[BasicBlock | Bottleneck], channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
     rest = (block(width * block.expansion, width, 1) for _ in range(blocks - 1))
     return nn.Sequential(block(channels, width, stride), *rest)
 
@@ -95,6 +91,4 @@ def _stage(
 def _shortcut(channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and channels == out_channels:
         return None
-    return nn.Sequential(
-        nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-    )
+    return nn.Sequential(nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))

@@ -110,23 +110,23 @@ def simulate(machine, job):
             written = end = max(channel, max(at, written) + size / machine.off_bytes_per_cycle)
         released = [released[1], end]
 
-    for batch in range(job.batch):
+    for _ in range(job.batch):
         previous = None
         ranges = [range(len(job.tiles[d])) for d in job.order]
         for picked in product(*ranges):
             at = dict(zip(job.order, picked, strict=True))
-            i, j, l = at["m"], at["n"], at["k"]
+            i, j, h = at["m"], at["n"], at["k"]
             (m, a_m, c_m), (n, b_n, c_n), (k, a_k, b_k) = (job.tiles[d][at[d]] for d in "mnk")
-            if not job.here[1] and previous_pair(previous, "nk") != (j, l) and not (job.reuse[1] and i > 0):
+            if not job.here[1] and previous_pair(previous, "nk") != (j, h) and not (job.reuse[1] and i > 0):
                 size = b_k * b_n * job.bytes[1]
                 load("b", size, machine.double[1])
                 moved["b"] += size
-            if not job.here[0] and previous_pair(previous, "mk") != (i, l) and not (job.reuse[0] and j > 0):
+            if not job.here[0] and previous_pair(previous, "mk") != (i, h) and not (job.reuse[0] and j > 0):
                 size = a_m * a_k * job.bytes[0]
                 load("a", size, machine.double[0])
                 moved["a"] += size
             fresh = previous_pair(previous, "mn") != (i, j)
-            first, last = l == 0, l == len(job.tiles["k"]) - 1
+            first, last = h == 0, h == len(job.tiles["k"]) - 1
             spilled = len(job.tiles["k"]) > 1 and not job.reuse[2]
             if spilled and fresh and not first:
                 load("p", m * n * job.bytes[2], machine.double[2])
@@ -137,7 +137,11 @@ def simulate(machine, job):
             if waiting:
                 write_back()
             along = {"ws": (k, n, m), "os": (m, n, k), "is": (k, m, n)}[machine.dataflow]
-            fold_rows, fold_columns, stream = ceil(along[0] / machine.rows), ceil(along[1] / machine.columns), along[2]
+            fold_rows, fold_columns, stream = (
+                ceil(along[0] / machine.rows),
+                ceil(along[1] / machine.columns),
+                along[2],
+            )
             count = fold_rows * fold_columns
             used_rows, used_columns = min(machine.rows, along[0]), min(machine.columns, along[1])
             in_rate, w_rate, out_rate = machine.bytes_per_cycle
@@ -161,7 +165,16 @@ def simulate(machine, job):
                 out_ready = max(out_ready, (released[0] if machine.double[2] else released[1]) - depth)
             stationary, flowing = ("a", "b") if machine.dataflow == "is" else ("b", "a")
             for _ in range(count):
-                fold(array, machine, stream, interval, load_cycles, ready[stationary], ready[flowing], out_ready)
+                fold(
+                    array,
+                    machine,
+                    stream,
+                    interval,
+                    load_cycles,
+                    ready[stationary],
+                    ready[flowing],
+                    out_ready,
+                )
             streamed = [streamed[1], array.stream_end]
             if last:
                 work = c_m * c_n * job.vector + (m * n_total * job.row_vector if j == len(job.tiles["n"]) - 1 else 0)

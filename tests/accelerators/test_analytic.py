@@ -71,9 +71,7 @@ def test_one_fold_takes_until_its_last_product_has_left(dataflow, latency, inter
         loading = 0 if dataflow == "os" else rows
         for overlap in ("none", "weights", "full"):
             timing = Timing(fold_overlap=overlap, mac_latency_cycles=latency)
-            got = compute_cycles(
-                m, n, k, rows=rows, columns=columns, dataflow=dataflow, timing=timing, cycles_per_mac=interval
-            )
+            got = compute_cycles(m, n, k, rows=rows, columns=columns, dataflow=dataflow, timing=timing, cycles_per_mac=interval)
             assert got == loading + through
 
 
@@ -113,7 +111,10 @@ def test_arrays_of_shapes_equal_one_by_one():
     ("change", "message"),
     [
         ({"m": 0}, "m: expected an integer ≥ 1, got 0"),
-        ({"dataflow": "weight_stationery"}, "dataflow: unknown name 'weight_stationery'; did you mean 'weight_stationary'"),
+        (
+            {"dataflow": "weight_stationery"},
+            "dataflow: unknown name 'weight_stationery'; did you mean 'weight_stationary'",
+        ),
         ({"timing": "scalesim"}, "timing: unknown name 'scalesim'; did you mean 'scale_sim'"),
         ({"rows": -1}, "rows: expected an integer ≥ 1, got -1"),
     ],

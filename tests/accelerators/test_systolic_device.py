@@ -4,11 +4,22 @@ import itertools
 import math
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelerators.systolic.analytic import compute_cycles
-from hwsim.operators import Convolution, DataMovement, Elementwise, Matmul, Normalization, Pooling, Scan, Softmax, Unmodelled
+from hwsim.operators import (
+    Convolution,
+    DataMovement,
+    Elementwise,
+    Matmul,
+    Normalization,
+    Pooling,
+    Scan,
+    Softmax,
+    Unmodelled,
+)
 from hwsim.registry import device_names, get_device
 from hwsim.workload import Tensor, Workload, chain
 from numerics.errors import InputError
@@ -29,7 +40,12 @@ def spec(**changes):
         "conversions": {"fp32->int8": {"cycles_per_element": 2, "energy_pj_per_element": 3}},
         "memory": {
             **{
-                name: {"capacity_bytes": 16384, "banks": 2, "bank_bytes_per_cycle": 64, "energy_pj_per_byte": 1.0}
+                name: {
+                    "capacity_bytes": 16384,
+                    "banks": 2,
+                    "bank_bytes_per_cycle": 64,
+                    "energy_pj_per_byte": 1.0,
+                }
                 for name in BUFFERS
             },
             "off_chip": {"bandwidth_bytes_per_s": 8e9, "latency_s": 20e-9, "energy_pj_per_byte": 100},
@@ -62,13 +78,22 @@ def workloads(draw):
         kind = draw(st.sampled_from(["matmul", "matmul", "convolution", "depthwise"]))
         name = f"op{index}"
         if kind == "matmul":
-            m, n, k, batch = (draw(st.integers(1, 90)) for _ in range(3)), 0, 0, draw(st.sampled_from([1, 1, 1, 6]))
+            m, n, k, batch = (
+                (draw(st.integers(1, 90)) for _ in range(3)),
+                0,
+                0,
+                draw(st.sampled_from([1, 1, 1, 6])),
+            )
             m, n, k = m
             op = Matmul(name=name, m=m, n=n, k=k, batch=batch)
         else:
             channels = draw(st.sampled_from([3, 8, 20]))
             groups = channels if kind == "depthwise" else 1
-            size, kernel, stride = draw(st.integers(3, 14)), draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 2]))
+            size, kernel, stride = (
+                draw(st.integers(3, 14)),
+                draw(st.sampled_from([1, 3])),
+                draw(st.sampled_from([1, 2])),
+            )
             out = (size + 2 * (kernel // 2) - kernel) // stride + 1
             computes = draw(st.sampled_from(["output", "output", "input", "weight"]))
             op = Convolution(
@@ -94,17 +119,19 @@ def workloads(draw):
             what = draw(st.sampled_from(["relu", "gelu", "softmax", "norm", "pool", "copy", "scan", "odd", "alone"]))
             common = {"name": after, "inputs": (previous,), "outputs": (after,)}
             rows = op.batch * op.m if isinstance(op, Matmul) else 1
-            vector = {
-                "relu": lambda c: Elementwise(operation="relu", elements=size, **c),
-                "gelu": lambda c: Elementwise(operation="gelu", elements=size, **c),
-                "softmax": lambda c: Softmax(operation="softmax", elements=size, rows=rows, **c),
-                "norm": lambda c: Normalization(operation="layer_norm", elements=size, rows=rows, **c),
-                "pool": lambda c: Pooling(operation="pool_max", elements=size, window=2, **c),
-                "copy": lambda c: DataMovement(elements=size, **c),
-                "scan": lambda c: Scan(operation="cumulative", length=size, width=1, **c),
-                "odd": lambda c: Unmodelled(**c),
-                "alone": lambda c: Elementwise(operation="exp", elements=size, **{**c, "inputs": (f"{op.name}.input",)}),
-            }[what](common)
+            kinds = {
+                "relu": (Elementwise, {"operation": "relu", "elements": size}),
+                "gelu": (Elementwise, {"operation": "gelu", "elements": size}),
+                "softmax": (Softmax, {"operation": "softmax", "elements": size, "rows": rows}),
+                "norm": (Normalization, {"operation": "layer_norm", "elements": size, "rows": rows}),
+                "pool": (Pooling, {"operation": "pool_max", "elements": size, "window": 2}),
+                "copy": (DataMovement, {"elements": size}),
+                "scan": (Scan, {"operation": "cumulative", "length": size, "width": 1}),
+                "odd": (Unmodelled, {}),
+                "alone": (Elementwise, {"operation": "exp", "elements": size, "inputs": (f"{op.name}.input",)}),
+            }
+            cls, dims = kinds[what]
+            vector = cls(**{**common, **dims})
             ops.append(vector)
             previous = after
     outputs = (previous,)
@@ -135,7 +162,9 @@ machines = st.fixed_dictionaries(
         "launch_overhead_cycles": st.sampled_from([0, 50]),
     }
 )
-many = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+many = settings(
+    max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @many
@@ -214,7 +243,7 @@ def test_tile_is_never_faster_than_analytic(workload, changes):
     assert device.simulate(workload).time_s >= device.simulate(workload, fidelity="analytic").time_s * (1 - 1e-9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(1, 100), st.integers(1, 100), st.integers(1, 100), st.sampled_from([1, 1, 30]), machines)
 def test_tile_equals_analytic_with_ideal_memory(m, n, k, batch, changes):
     device = spec(**{**changes, **IDEAL, "memory__input__double_buffered": True})
@@ -224,7 +253,14 @@ def test_tile_equals_analytic_with_ideal_memory(m, n, k, batch, changes):
     if device.spec.array.group_packing == "none":
         array = device.spec.array
         closed = compute_cycles(
-            m, n, k, rows=array.rows, columns=array.columns, dataflow=array.dataflow, timing=array.timing, batch=batch
+            m,
+            n,
+            k,
+            rows=array.rows,
+            columns=array.columns,
+            dataflow=array.dataflow,
+            timing=array.timing,
+            batch=batch,
         )
         assert tile.ops[0].compute_cycles == pytest.approx(float(closed), rel=1e-9)
 
@@ -253,7 +289,13 @@ def brute_force_best(shape, device):
 
     hw = TilePipeline(device.spec).hw
     job = np.zeros(kernels.JOB_FIELDS)
-    job[kernels.BATCH], job[kernels.A_BYTES], job[kernels.B_BYTES], job[kernels.P_BYTES], job[kernels.STORE] = 1, 1, 1, 4, 1
+    (
+        job[kernels.BATCH],
+        job[kernels.A_BYTES],
+        job[kernels.B_BYTES],
+        job[kernels.P_BYTES],
+        job[kernels.STORE],
+    ) = 1, 1, 1, 4, 1
     array, memory = device.spec.array, device.spec.memory
     best = math.inf
     for m, n, k in itertools.product(*tilings(Shape(1, *shape), array.rows, array.columns, array.dataflow)):
@@ -278,9 +320,7 @@ def fits(m, n, k, order, reuse, memory):
         if tile > pad.tile_bytes and not (whole <= pad.capacity_bytes and all(tilings[d].size.size == 1 for d in dims)):
             return False
         if reuse[operand]:
-            kept = math.prod(
-                float(tilings[d].size.sum() if place[d] > place[third] else tilings[d].size.max()) for d in dims
-            )
+            kept = math.prod(float(tilings[d].size.sum() if place[d] > place[third] else tilings[d].size.max()) for d in dims)
             if kept * width > pad.tile_bytes and whole > pad.capacity_bytes:
                 return False
     # A tile stays where it is while only the innermost loop, which does not index it, goes on; sums then never leave.
@@ -431,14 +471,17 @@ def test_tpu_v1_shift_and_stall_of_mlp0_by_hand():
 
 
 def test_a_buffer_too_small_names_itself():
-    with pytest.raises(InputError, match=r"memory.weight.capacity_bytes: 64 bytes \(half of it, double-buffered\) cannot hold"):
+    with pytest.raises(
+        InputError,
+        match=r"memory.weight.capacity_bytes: 64 bytes \(half of it, double-buffered\) cannot hold",
+    ):
         spec(memory__weight__capacity_bytes=64).simulate(ONE)
 
 
 def test_values_given_to_a_rung_without_values():
     with pytest.raises(InputError, match="inputs: fidelity 'tile' computes no values; leave inputs out"):
         spec().simulate(ONE, inputs=[1])
-    with pytest.raises(InputError, match="fidelity .*unknown name 'cycle'"):
+    with pytest.raises(InputError, match=r"fidelity .*unknown name 'cycle'"):
         spec().simulate(ONE, fidelity="cycle")
 
 
@@ -451,8 +494,14 @@ def test_values_given_to_a_rung_without_values():
         ({"array__dataflow": "rs"}, r"array.dataflow: input should be 'weight_stationary'"),
         ({"array__timing": "scalesim"}, r"array.timing: unknown timing 'scalesim'; known: scale_sim"),
         ({"mac_formats": {"int7x": {"energy_pj": 1}}}, r"unknown name 'int7x'; did you mean"),
-        ({"default_formats": {"weight": "bf16", "activation": "bf16"}}, r"bf16\*bf16 is not among mac_formats"),
-        ({"conversions": {"fp32": {"cycles_per_element": 1, "energy_pj_per_element": 1}}}, r'must read "from->to"'),
+        (
+            {"default_formats": {"weight": "bf16", "activation": "bf16"}},
+            r"bf16\*bf16 is not among mac_formats",
+        ),
+        (
+            {"conversions": {"fp32": {"cycles_per_element": 1, "energy_pj_per_element": 1}}},
+            r'must read "from->to"',
+        ),
         ({"memory__weight__retained_capacity_bytes": 5}, r"only the input scratchpad retains"),
         ({"vector_unit__cycles_per_operation": {"add": 1}}, r"missing: multiply"),
     ],

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_pipeline import Job, Machine, simulate
@@ -21,7 +22,11 @@ FULL_NAMES = {"ws": "weight_stationary", "os": "output_stationary", "is": "input
 
 def vector(machine, capacities=(np.inf,) * 3):
     hw = np.zeros(kernels.HW_FIELDS)
-    hw[kernels.ROWS], hw[kernels.COLUMNS], hw[kernels.LATENCY] = machine.rows, machine.columns, machine.latency
+    hw[kernels.ROWS], hw[kernels.COLUMNS], hw[kernels.LATENCY] = (
+        machine.rows,
+        machine.columns,
+        machine.latency,
+    )
     hw[kernels.OVERLAP] = ("none", "weights", "full").index(machine.overlap)
     hw[kernels.DRAIN_SHIFT] = machine.shift
     hw[kernels.DATAFLOW] = ("ws", "os", "is").index(machine.dataflow)
@@ -91,7 +96,7 @@ def jobs(draw):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(machines, jobs())
 def test_kernel_equals_the_plain_replay(machine, job):
     time, moved = simulate(machine, job)
@@ -105,7 +110,7 @@ def test_kernel_equals_the_plain_replay(machine, job):
         assert result[place] == pytest.approx(moved[name], rel=1e-12), name
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(machines, jobs(), st.sampled_from(["off_bytes_per_cycle", "off_latency", "bytes_per_cycle", "double"]))
 def test_for_a_fixed_mapping_more_is_never_slower(machine, job, what):
     slow = run_kernel(machine, job)[kernels.TIME]
@@ -122,7 +127,12 @@ def test_for_a_fixed_mapping_more_is_never_slower(machine, job, what):
 def test_a_stall_that_can_be_counted_by_hand():
     """Two tiles of weights, 16 bytes each, over a channel of 1 byte a cycle, on a 4×4 array that needs 4 + 8 cycles a fold."""
     machine = Machine(4, 4, overlap="none", off_bytes_per_cycle=1.0)
-    job = Job(tiles={"m": cut(2, 2), "n": cut(8, 4), "k": cut(4, 4)}, order="nmk", reuse=(True, True, True), store=0.0)
+    job = Job(
+        tiles={"m": cut(2, 2), "n": cut(8, 4), "k": cut(4, 4)},
+        order="nmk",
+        reuse=(True, True, True),
+        store=0.0,
+    )
     # B0 arrives at 16, A (8 bytes) at 24; fold 0: weights 16-20, stream from 24, left 24 + 1 + 4 + 3 = 32.
     # B1 is on the channel 24-40; fold 1: weights 40-44, left 44 + 1 + 4 + 3 = 52.
     assert run_kernel(machine, job)[kernels.TIME] == 52
@@ -145,13 +155,31 @@ def test_with_ideal_memory_the_search_finds_the_closed_form():
             machine = Machine(rows, columns, dataflow, overlap, shift, latency, interval)
             job = Job(tiles={}, order="", reuse=(), batch=batch)
             result = search(shape_of(Matmul(name="x", m=m, n=n, k=k, batch=batch)), machine, (np.inf,) * 3, job)[4]
-            timing = Timing(
-                fold_overlap=overlap, output_drain="shift" if shift else "hidden", mac_latency_cycles=latency
-            )
+            timing = Timing(fold_overlap=overlap, output_drain="shift" if shift else "hidden", mac_latency_cycles=latency)
             expected = compute_cycles(
-                m, n, k, rows=rows, columns=columns, dataflow=dataflow, timing=timing, batch=batch, cycles_per_mac=interval
+                m,
+                n,
+                k,
+                rows=rows,
+                columns=columns,
+                dataflow=dataflow,
+                timing=timing,
+                batch=batch,
+                cycles_per_mac=interval,
             )
             assert result[kernels.TIME] == expected
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 2), (2, 4)])
+def test_every_small_matmul_in_every_mode_equals_the_closed_form(rows, columns):
+    for m, n, k in itertools.product(range(1, 9), repeat=3):
+        shape = shape_of(Matmul(name="x", m=m, n=n, k=k))
+        for dataflow, overlap, shift in itertools.product(("ws", "os", "is"), ("none", "weights", "full"), (False, True)):
+            machine = Machine(rows, columns, dataflow, overlap, shift)
+            found = search(shape, machine, (np.inf,) * 3, Job(tiles={}, order="", reuse=()))[4][kernels.TIME]
+            timing = Timing(fold_overlap=overlap, output_drain="shift" if shift else "hidden")
+            assert found == compute_cycles(m, n, k, rows=rows, columns=columns, dataflow=dataflow, timing=timing)
 
 
 def brute_force_convolution_traffic(op, tiles, order, reuse, taps_a_tile):
@@ -215,9 +243,7 @@ def test_traffic_of_a_small_convolution_equals_distinct_elements_per_tile(seed):
     stride, dilation = (rng.choice([1, 2, 3]), rng.choice([1, 2])), (rng.choice([1, 2]), 1)
     padding = ((rng.choice([0, 1]), 1), (rng.choice([0, 2]), 0))
     size = (rng.randint(5, 9), rng.randint(5, 9))
-    output = tuple(
-        (size[a] + sum(padding[a]) - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in range(2)
-    )
+    output = tuple((size[a] + sum(padding[a]) - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in range(2))
     groups = rng.choice([1, 1, 2])
     op = Convolution(
         name="c", batch=rng.choice([1, 2]), in_channels=groups * rng.choice([1, 3, 4]), out_channels=groups * rng.choice([2, 5]),

@@ -1,6 +1,6 @@
 """Time SCALE-Sim on one topology file. Run with an interpreter that has it: prints seconds for the whole run.
 
-    python tests/benchmarks/scale_sim_run.py TOPOLOGY.csv ROWS COLUMNS DATAFLOW
+python tests/benchmarks/scale_sim_run.py TOPOLOGY.csv ROWS COLUMNS DATAFLOW
 """
 
 import contextlib
@@ -30,7 +30,12 @@ def main() -> None:
         start = time.perf_counter()
         with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
             simulator = scalesim(
-                save_disk_space=True, verbose=False, config=str(config), topology=topology, layout=str(layout), input_type_gemm=True
+                save_disk_space=True,
+                verbose=False,
+                config=str(config),
+                topology=topology,
+                layout=str(layout),
+                input_type_gemm=True,
             )
             simulator.run_scale(top_path=str(folder))
         print(time.perf_counter() - start)

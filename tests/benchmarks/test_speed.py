@@ -57,9 +57,7 @@ def test_against_scale_sim_on_the_same_layers(benchmark, tmp_path, array_256):
     """Six convolutions of ResNet-50 (the blocks layer3.1 and layer4.1) as the GEMMs that SCALE-Sim takes."""
     resnet = workload_from("resnet50")
     names = [f"{block}.conv{i}" for block in ("layer3.1", "layer4.1") for i in (1, 2, 3)]
-    part = hwsim.Workload(
-        "part", tuple(op for op in resnet.ops if op.name in names), resnet.tensors, metadata=resnet.metadata
-    )
+    part = hwsim.Workload("part", tuple(op for op in resnet.ops if op.name in names), resnet.tensors, metadata=resnet.metadata)
     topology = tmp_path / "part.csv"
     scalesim.write(part, topology, form="gemm")
     workload = load_workload(topology)

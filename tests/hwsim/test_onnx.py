@@ -229,9 +229,7 @@ def test_names_modules_formats_and_roles(tmp_path):
 
 
 def test_control_flow_is_carried_with_every_tensor_it_touches(tmp_path):
-    branch = [
-        helper.make_graph([node(kind, "h w", "r")], kind, [], [value("r", [2, 4])]) for kind in ("Add", "Sub")
-    ]
+    branch = [helper.make_graph([node(kind, "h w", "r")], kind, [], [value("r", [2, 4])]) for kind in ("Add", "Sub")]
     path = write(
         tmp_path,
         [
@@ -257,9 +255,7 @@ def test_an_unknown_operator_is_unmodelled_but_what_needs_its_shape_is_an_error(
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("vendor", 1)]
     path = tmp_path / "odd.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
-    with pytest.raises(
-        InputError, match=r"odd.onnx: node 'Relu_1' \(Relu\): the shape of 'z' cannot be inferred"
-    ):
+    with pytest.raises(InputError, match=r"odd.onnx: node 'Relu_1' \(Relu\): the shape of 'z' cannot be inferred"):
         load(path)
     graph.value_info.append(value("z", [2, 4]))
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
@@ -290,9 +286,7 @@ def test_a_batch_spelled_out_in_a_reshape_is_refused(tmp_path):
     initializers = [weight("w", 12, 5), ints("shape", 1, 12)]
     path = write(tmp_path, made, [value("x", [1, 3, 4])], [value("y", [1, 5])], initializers)
     assert load(path, batch=1).macs == 60
-    with pytest.raises(
-        InputError, match="the file fixes its batch at 1; batch=8 does not fit: node 'Reshape_0'"
-    ):
+    with pytest.raises(InputError, match="the file fixes its batch at 1; batch=8 does not fit: node 'Reshape_0'"):
         load(path, batch=8)
     with pytest.raises(InputError, match="batch must be an integer ≥ 1, got 0"):
         load(path, batch=0)
@@ -301,19 +295,13 @@ def test_a_batch_spelled_out_in_a_reshape_is_refused(tmp_path):
 def test_a_batch_that_a_reshape_swallows_is_refused(tmp_path):
     made = [node("Reshape", "x shape", "f"), node("Relu", "f", "y")]
     path = write(tmp_path, made, [value("x", [2, 12])], [value("y", [2, 12])], [ints("shape", 2, -1)])
-    with pytest.raises(
-        InputError, match=r"fixes its batch at 2; batch=4 .*output 'y' has the shape \(2, 24\)"
-    ):
+    with pytest.raises(InputError, match=r"fixes its batch at 2; batch=4 .*output 'y' has the shape \(2, 24\)"):
         load(path, batch=4)
 
 
 def test_an_open_dimension_is_named(tmp_path):
-    path = write(
-        tmp_path, [node("Relu", "x", "y")], [value("x", ["n", "time", 3])], [value("y", ["n", "time", 3])]
-    )
-    with pytest.raises(
-        InputError, match=r"m.onnx: input 'x' has 'time' in dimension 1; only the first dimension"
-    ):
+    path = write(tmp_path, [node("Relu", "x", "y")], [value("x", ["n", "time", 3])], [value("y", ["n", "time", 3])])
+    with pytest.raises(InputError, match=r"m.onnx: input 'x' has 'time' in dimension 1; only the first dimension"):
         load(path)
 
 

@@ -101,9 +101,7 @@ def test_quantised_operators_split_into_sums_and_requantisation(tmp_path):
 def test_matmul_broadcasting(tmp_path, a, b, batch, m, n, k):
     out = np.matmul(np.zeros(a), np.zeros(b)).shape
     op = one(tmp_path, "MatMul", [a, b], out).ops[0]
-    assert op == Matmul(
-        name="MatMul_0", inputs=("x0", "x1"), outputs=("y",), source="onnx.MatMul", batch=batch, m=m, n=n, k=k
-    )
+    assert op == Matmul(name="MatMul_0", inputs=("x0", "x1"), outputs=("y",), source="onnx.MatMul", batch=batch, m=m, n=n, k=k)
     assert op.elements_out == math.prod(out)
 
 
@@ -130,9 +128,7 @@ def test_gemm_transposes(tmp_path):
 
 @pytest.mark.skipif(onnx.defs.onnx_opset_version() < 23, reason="Attention came with opset 23")
 def test_attention_appends_to_its_cache(tmp_path):
-    made = helper.make_node(
-        "Attention", ["q", "k", "v", "", "pk", "pv"], ["y", "nk", "nv"], q_num_heads=8, kv_num_heads=2
-    )
+    made = helper.make_node("Attention", ["q", "k", "v", "", "pk", "pv"], ["y", "nk", "nv"], q_num_heads=8, kv_num_heads=2)
     path = write(
         tmp_path,
         [made],
@@ -259,18 +255,14 @@ def test_normalisations_and_pools(tmp_path):
     op = one(tmp_path, "InstanceNormalization", [[2, 6, 5]], [2, 6, 5], parameters[:2]).ops[0]
     assert (op.operation, op.rows) == ("group_norm", 12)
     groups = {"num_groups": 3, "opset": 21}
-    assert (
-        one(tmp_path, "GroupNormalization", [[2, 6, 5]], [2, 6, 5], parameters[:2], **groups).ops[0].rows == 6
-    )
+    assert one(tmp_path, "GroupNormalization", [[2, 6, 5]], [2, 6, 5], parameters[:2], **groups).ops[0].rows == 6
     op = one(tmp_path, "AveragePool", [[1, 2, 6, 6]], [1, 2, 4, 4], kernel_shape=[3, 3]).ops[0]
     assert op.dims == Pooling(name="p", operation="pool_average", elements=32, window=9).dims
 
 
 def test_gather_scatter_top_k_and_cumulative_sums(tmp_path):
     indices = value("i", [2, 3], TensorProto.INT64)
-    path = write(
-        tmp_path, [node("Gather", "t i", "y")], [indices], [value("y", [2, 3, 8])], [weight("t", 100, 8)]
-    )
+    path = write(tmp_path, [node("Gather", "t i", "y")], [indices], [value("y", [2, 3, 8])], [weight("t", 100, 8)])
     workload = load(path)
     assert (workload.ops[0].elements, workload.ops[0].indices) == (48, 6)
     assert workload.op_bytes(workload.ops[0]) == 48 * 4 + 6 * 8 + 48 * 4

@@ -14,9 +14,7 @@ from hwsim.workload import Tensor, Workload, chain
 from numerics.errors import InputError
 
 ORACLE = Path(__file__).parents[1] / "oracle/data/scalesim_compute_cycles.csv"
-CONV_HEADER = (
-    "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,\n"
-)
+CONV_HEADER = "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,\n"
 
 
 def topology(folder, text, name="net.csv"):
@@ -179,8 +177,7 @@ def test_files_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        CONV_HEADER
-        + "a, 224, 224, 11, 11, 3, 96, 4,\nb, 7, 9, 3, 2, 8, 16, 2,\nc_DP, 9, 9, 3, 3, 8, 1, 2,\n",
+        CONV_HEADER + "a, 224, 224, 11, 11, 3, 96, 4,\nb, 7, 9, 3, 2, 8, 16, 2,\nc_DP, 9, 9, 3, 3, 8, 1, 2,\n",
         CONV_HEADER.strip() + " Sparsity,\na, 8, 8, 3, 3, 3, 4, 1, 1:4,\nb, 8, 8, 3, 3, 3, 4, 1, 1:1,\n",
         "Layer, M, N, K,\na, 5, 6, 7,\nb, 1, 1, 1,\n",
         "Layer, M, N, K, Sparsity,\na, 5, 6, 7, 3:8,\n",
@@ -206,9 +203,7 @@ def test_padding_is_folded_into_the_input(tmp_path):
 
 
 def test_batches_and_matmuls_in_the_conv_form(tmp_path):
-    workload = chain(
-        "w", [conv(batch=2), Matmul(name="fc", m=5, n=6, k=7), Matmul(name="b", m=5, n=6, k=7, batch=2)]
-    )
+    workload = chain("w", [conv(batch=2), Matmul(name="fc", m=5, n=6, k=7), Matmul(name="b", m=5, n=6, k=7, batch=2)])
     write(workload, tmp_path / "out.csv")
     again = load(tmp_path / "out.csv")
     assert [op.name for op in again.ops] == ["c.0", "c.1", "fc", "b.0", "b.1"]
@@ -250,9 +245,7 @@ def test_the_gemm_form_has_room_for_every_convolution(tmp_path):
 )
 def test_what_the_conv_form_cannot_say_is_refused(tmp_path, changes, why):
     workload = chain("w", [conv("odd", **changes)])
-    with pytest.raises(
-        InputError, match=f"op 'odd': {why}, which SCALE-Sim's conv form cannot say; form='gemm' can"
-    ):
+    with pytest.raises(InputError, match=f"op 'odd': {why}, which SCALE-Sim's conv form cannot say; form='gemm' can"):
         write(workload, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
@@ -283,9 +276,7 @@ def test_depthwise_names(tmp_path):
 def test_what_does_no_macs_is_left_out_and_named(tmp_path):
     matmul = chain("w", [Matmul(name="fc", m=5, n=6, k=7)])
     relu = Elementwise(name="relu", operation="relu", elements=30, inputs=("fc.output",), outputs=("y",))
-    workload = replace(
-        matmul, ops=(*matmul.ops, relu), tensors={**matmul.tensors, "y": Tensor("y", (5, 6), "fp32")}
-    )
+    workload = replace(matmul, ops=(*matmul.ops, relu), tensors={**matmul.tensors, "y": Tensor("y", (5, 6), "fp32")})
     assert write(workload, tmp_path / "out.csv", form="gemm") == ["relu"]
     assert load(tmp_path / "out.csv").macs == workload.macs
     with pytest.raises(InputError, match="workload 'r': no matmul or convolution to write"):

@@ -34,9 +34,7 @@ SLOWER = replace(
     REPORT,
     device="edge 12x14",
     recipe="bf16",
-    ops=tuple(
-        replace(op, time_s=2 * op.time_s, energy_j={"adc": 3 * op.energy_total_j}) for op in REPORT.ops
-    ),
+    ops=tuple(replace(op, time_s=2 * op.time_s, energy_j={"adc": 3 * op.energy_total_j}) for op in REPORT.ops),
     origin={"time": "predicted", "energy": "predicted"},
 )
 NASTY = "<script>alert(1)</script>"
@@ -177,9 +175,7 @@ def test_table_fits_and_holds_the_totals(width):
 
 def test_wide_table_has_more_columns_than_a_narrow_one():
     narrow, wide = text_of(REPORT, 80).splitlines()[2], text_of(REPORT, 160).splitlines()[2]
-    assert narrow.split() == [
-        *("operator", "MACs", "time", "share", "comp", "stall", "ovhd", "off-chip", "energy", "util")
-    ]
+    assert narrow.split() == [*("operator", "MACs", "time", "share", "comp", "stall", "ovhd", "off-chip", "energy", "util")]
     assert set(wide.split()) - set(narrow.split()) == {"kind", "format", "unit"}
 
 
@@ -316,9 +312,7 @@ def test_large_pictures_say_that_they_group():
 def test_energy_picture_adds_up():
     top, ax = plot_energy(REPORT).axes
     assert sum(map(sum, widths(top))) == pytest.approx(REPORT.energy_j * 1e6)
-    np.testing.assert_allclose(
-        np.sum(widths(ax), axis=0), [op.energy_total_j * 1e6 for op in REPORT.ops], rtol=1e-12
-    )
+    np.testing.assert_allclose(np.sum(widths(ax), axis=0), [op.energy_total_j * 1e6 for op in REPORT.ops], rtol=1e-12)
 
 
 def test_energy_components_past_the_palette_share_one_colour():
@@ -327,9 +321,7 @@ def test_energy_components_past_the_palette_share_one_colour():
     top, ax = plot_energy(report).axes
     assert [t.get_text() for t in top.get_yticklabels()] == [*(f"c{i}" for i in range(7)), "other"]
     assert sum(map(sum, widths(top))) == pytest.approx(report.energy_j * 1e6)
-    assert np.sum(widths(ax)) * 1e-6 * (1 if ax.get_xlabel() == "energy (µJ)" else 0) == pytest.approx(
-        report.energy_j
-    )
+    assert np.sum(widths(ax)) * 1e-6 * (1 if ax.get_xlabel() == "energy (µJ)" else 0) == pytest.approx(report.energy_j)
 
 
 def test_roofline_puts_operators_where_they_belong():
@@ -352,9 +344,7 @@ def test_roofline_puts_operators_where_they_belong():
 
 def test_roofline_without_bytes_or_ceilings():
     ops = tuple(replace(op, bytes={"off_chip": 0}) for op in REPORT.ops)
-    figure = plot_roofline(
-        sample_report(ops=ops, offchip_bandwidth_bytes_per_s=math.inf, peak_macs_per_s=0.0)
-    )
+    figure = plot_roofline(sample_report(ops=ops, offchip_bandwidth_bytes_per_s=math.inf, peak_macs_per_s=0.0))
     (ax,) = figure.axes
     title = ax.get_title(loc="left").replace("\n", " ")
     assert "no off-chip bytes" in title
@@ -451,9 +441,7 @@ def test_validate_trace_accepts_nested_adjacent_and_parallel_spans():
     events = [span(), span(ts=2, dur=8), span(ts=3, dur=2), span(ts=10), span(ts=5, tid=2), span(ts=5, pid=2)]
     assert validate_trace({"traceEvents": events}) == []
     assert validate_trace([]) == ["expected an object with a list 'traceEvents'"]
-    assert validate_trace({"traceEvents": [], "displayTimeUnit": "s"}) == [
-        "displayTimeUnit: expected 'ms' or 'ns', got 's'"
-    ]
+    assert validate_trace({"traceEvents": [], "displayTimeUnit": "s"}) == ["displayTimeUnit: expected 'ms' or 'ns', got 's'"]
 
 
 # --- pages --------------------------------------------------------------------------------------------------
@@ -486,9 +474,7 @@ class Page(HTMLParser):
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value)
-            if name in ("src", "href", "xlink:href", "srcset", "action", "data") and not value.startswith(
-                "#"
-            ):
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data") and not value.startswith("#"):
                 self.loads.append(value)
             if name.startswith("on"):
                 self.errors.append(f"{tag} has a handler {name}")

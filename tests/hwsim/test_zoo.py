@@ -53,9 +53,7 @@ TOLERANCE = {"mobilenet_v2": 5e-3, "bert_base": 1e-2}
 @pytest.mark.parametrize("name", [name for name in zoo.names() if zoo.get(name).published_macs])
 def test_macs_are_those_published(name):
     expected = zoo.get(name).published_macs
-    assert macs(zoo.build(name), zoo.example_inputs(name)) == pytest.approx(
-        expected, rel=TOLERANCE.get(name, 2e-3)
-    )
+    assert macs(zoo.build(name), zoo.example_inputs(name)) == pytest.approx(expected, rel=TOLERANCE.get(name, 2e-3))
 
 
 def test_alexnet_convolutions_do_666_million_macs():
@@ -74,9 +72,7 @@ def test_language_model_macs_follow_from_its_sizes(name, phase):
         "gpt2": (12, 768, 1024 * 768),  # positions; the tied token embedding is the output layer
         "llama3_8b": (32, 4096, 128256 * 4096),
     }[name]
-    vectors = {"gpt2": 12 * (4 + 9) * 768 + 2 * 768, "llama3_8b": (2 * 32 + 1) * 4096}[
-        name
-    ]  # norms and biases
+    vectors = {"gpt2": 12 * (4 + 9) * 768 + 2 * 768, "llama3_8b": (2 * 32 + 1) * 4096}[name]  # norms and biases
     tokens, context = (256, 256) if phase == "prefill" else (1, 256)
     options = {"seq_len": 256} if phase == "prefill" else {"kv_len": 255, "phase": "decode"}
     weights = zoo.get(name).published_parameters - gathered - vectors
@@ -521,8 +517,7 @@ def test_unknown_model():
 
 def test_listing_does_not_import_torch():
     program = (
-        "import sys; from hwsim import zoo; "
-        "print([zoo.get(n).summary for n in zoo.names()]); sys.exit('torch' in sys.modules)"
+        "import sys; from hwsim import zoo; print([zoo.get(n).summary for n in zoo.names()]); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 

@@ -87,9 +87,7 @@ def random_gemm(draw: random.Random) -> tuple[int, int, int]:
     return m, n, k
 
 
-def simulate(
-    folder: Path, *, form: str, rows: int, cols: int, dataflow: str, layers: list[tuple[int, ...]]
-) -> list[dict]:
+def simulate(folder: Path, *, form: str, rows: int, cols: int, dataflow: str, layers: list[tuple[int, ...]]) -> list[dict]:
     """Run SCALE-Sim once on ``layers``; one record for each, of its inputs and its compute report."""
     from scalesim.scale_sim import scalesim
 
@@ -140,9 +138,7 @@ def main() -> None:
             for form, make in (("gemm", random_gemm), ("conv", random_conv)):
                 layers = [make(draw) for _ in range(LAYERS_PER_RUN)]
                 with tempfile.TemporaryDirectory() as folder:
-                    records += simulate(
-                        Path(folder), form=form, rows=rows, cols=cols, dataflow=dataflow, layers=layers
-                    )
+                    records += simulate(Path(folder), form=form, rows=rows, cols=cols, dataflow=dataflow, layers=layers)
                 print(f"{len(records)} layers", file=sys.stderr)
 
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("scalesim", "numpy"))
