@@ -199,8 +199,8 @@ class Workload:
         return get_format(tensor.format).storage_bytes(elements)
 
     def op_bytes(self, op: Op) -> int:
-        """Bytes that ``op`` reads and writes when nothing is kept on chip."""
-        read = sum(self.read_bytes(op, i) for i in range(len(op.inputs)))
+        """Bytes that ``op`` reads and writes when nothing is kept on chip; a tensor named twice is read once."""
+        read = sum(self.read_bytes(op, i) for i, name in enumerate(op.inputs) if name not in op.inputs[:i])
         return read + sum(self.write_bytes(op, i) for i in range(len(op.outputs)))
 
     @property

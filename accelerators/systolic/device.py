@@ -137,6 +137,8 @@ class SystolicArray:
         op = workload.ops[index]
         load = store = touched = outside = result = 0
         for position, name in enumerate(op.inputs):
+            if name in op.inputs[:position]:
+                continue  # read once, used twice
             owner = workload.tensors[name].owner
             size = workload.read_bytes(op, position)
             touched += size

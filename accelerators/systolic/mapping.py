@@ -117,13 +117,13 @@ def _plain(total: int, unit: int = 1) -> list[Tiling]:
 
 
 def _channels(channels: int, taps: int, least: int, *, first_is_distinct: bool, second_is_distinct: bool) -> list[Tiling]:
-    """Cuts of a dimension that runs over channels × kernel taps: whole channels, at least ``least`` elements a tile.
+    """Cuts of a dimension that runs over channels × kernel taps: whole channels, down to the first tile of at most ``least`` elements.
 
     An operand that holds a feature map needs each channel once, however many taps use it.
     """
     found: list[Tiling] = []
     for tile in _tile_sizes(channels):
-        if found and tile * taps < least:
+        if found and found[-1].size.max() <= least:
             break
         sizes = _cut(channels, tile)
         unrolled = sizes * taps
@@ -150,7 +150,7 @@ def _channels_and_taps(channels: int, taps: int, rows: int) -> list[Tiling]:
 
 @lru_cache(maxsize=4096)
 def touched(start: int, stop: int, stride: int, kernel: int, dilation: int, padding: int, size: int) -> int:
-    """Distinct input positions (of ``size``, padding excluded) under the windows of outputs ``start`` to ``stop − 1``, one axis."""
+    """Distinct input positions (of ``size``, padding excluded) under outputs ``start`` to ``stop − 1``, one axis."""
     outputs = np.arange(start, stop)[:, None] * stride - padding
     positions = np.unique(outputs + np.arange(kernel)[None, :] * dilation)
     return int(np.count_nonzero((positions >= 0) & (positions < size)))
@@ -215,7 +215,7 @@ def _positions(nest: Nest) -> list[tuple[Sizes, Sizes]]:
 
 
 def tilings(shape: Shape, rows: int, columns: int, dataflow: str) -> tuple[list[Tiling], list[Tiling], list[Tiling]]:
-    """All cuts of m, n and k that are considered: no tile is smaller than a fold along the array's rows or columns.
+    """All cuts of m, n and k that are considered: down to about a fold along the array's rows and columns.
 
     They depend on the operator and the array, never on a buffer or a bandwidth, so that a machine with more of those tries all
     that a smaller one tries.
@@ -236,7 +236,8 @@ def tilings(shape: Shape, rows: int, columns: int, dataflow: str) -> tuple[list[
     positions = _positions(nest)
 
     def at_least(least: int) -> list[tuple[Sizes, Sizes]]:
-        return [(out, inside) for i, (out, inside) in enumerate(positions) if i == 0 or out.max() >= least]
+        enough = sum(out.max() > least for out, _ in positions)
+        return positions[: enough + 1]
 
     def outer(dim: str) -> list[Tiling]:
         return _plain(channels_out, unit[dim])

@@ -301,9 +301,9 @@ def test_a_wrong_convolution_is_named(change, text):
 
 
 def test_other_wrong_fields_are_named():
-    with raises("op 'a': operation: unknown name 'sofmax'; did you mean 'softmax' or 'log_softmax'?"):
+    with raises("op 'a': operation: unknown name 'sofmax'; did you mean 'softmax' or 'log_softmax' or 'max'?"):
         Softmax(name="a", operation="sofmax", elements=1, rows=1)
-    with raises("op 'a': phase: unknown name 'forwards'; did you mean 'forward'?"):
+    with raises("op 'a': phase: unknown name 'forwards'; did you mean 'forward' or 'backward'?"):
         Unmodelled(name="a", phase="forwards")
     with raises("op 'a': heads (3) must be a multiple of kv_heads (2)"):
         Attention(name="a", batch=1, heads=3, kv_heads=2, query_length=1, key_length=1, head_dim=1, value_dim=1)
