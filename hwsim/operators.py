@@ -71,7 +71,7 @@ class Op:
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
             raise unknown_name(f"op {self.name!r}: phase", str(self.phase), PHASES)
-        for key, kind in _own_fields(type(self)):
+        for key, kind in _own_fields(self.kind):
             self._check(key, kind, getattr(self, key))
         operation = getattr(self, "operation", None)
         if operation is not None and self.kind not in _FREE_OPERATION and operation not in operation_names():
@@ -128,9 +128,9 @@ _COMMON = frozenset(f.name for f in fields(Op))
 
 
 @cache
-def _own_fields(cls: type[Op]) -> tuple[tuple[str, str], ...]:
+def _own_fields(kind: str) -> tuple[tuple[str, str], ...]:
     """(name, annotation) of the fields that a kind adds to those of every operator."""
-    return tuple((f.name, str(f.type)) for f in fields(cls) if f.name not in _COMMON)
+    return tuple((f.name, str(f.type)) for f in fields(OPERATORS[kind]) if f.name not in _COMMON)
 
 
 def _is_whole(value: Any) -> bool:

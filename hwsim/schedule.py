@@ -22,7 +22,7 @@ class Group:
         matrix: index of the operator on the matrix unit, or None for a vector operator alone.
         streamed: vector operators that work on its results as they come, in order.
         row_wise: those of ``streamed`` that need a whole row of the result first.
-        background: vector operators that do not depend on anything else in the group.
+        background: vector operators that neither wait for those above nor are waited for by them, one after another.
     """
 
     matrix: int | None

@@ -99,7 +99,7 @@ _REDUCTION = {
     "sum": "sum", "mean": "mean", "amax": "max", "amin": "max", "max": "max", "min": "max", "argmax": "max",
     "argmin": "max", "any": "max", "all": "max", "prod": "prod", "var": "variance", "var_mean": "variance",
     "std": "variance", "std_mean": "variance", "norm": "norm", "linalg_vector_norm": "norm",
-    "logsumexp": "logsumexp", "mse_loss": "norm", "nll_loss_forward": "sum", "nll_loss2d_forward": "sum",
+    "logsumexp": "logsumexp", "mse_loss": "norm",
     "binary_cross_entropy": "logsumexp", "binary_cross_entropy_with_logits": "logsumexp", "count_nonzero": "sum",
     "smooth_l1_loss": "norm", "huber_loss": "norm",
 }  # fmt: skip
@@ -374,9 +374,42 @@ def _gather(call: Call) -> list[Part]:
 
 
 def _scatter(call: Call) -> list[Part]:
-    accumulate = "add" in call.name or "reduce" in call.name or bool(call.argument(3, "accumulate", False))
-    values = call.tensors[-1].numel()
-    return _part(Scatter, elements=values, indices=values, accumulate=accumulate)
+    """scatter and its kin: as many elements as indices (``scatter.src`` may bring more values than it uses)."""
+    accumulate = "add" in call.name or "reduce" in call.name or call.kwargs.get("reduce") is not None
+    indices = call.args[2].numel()
+    return _part(Scatter, elements=indices, indices=indices, accumulate=accumulate)
+
+
+def _scatter_rows(call: Call) -> list[Part]:
+    """index_add, index_copy, index_fill: the rows of one dimension that the indices name."""
+    x, dim, index = call.args[:3]
+    rows = x.numel() // max(1, x.shape[dim]) if x.dim() else 1
+    accumulate = call.name == "index_add"
+    return _part(Scatter, elements=index.numel() * rows, indices=index.numel(), accumulate=accumulate)
+
+
+def _index_put(call: Call) -> list[Part]:
+    """``x[indices] = values``; a mask counts as if all of it were set."""
+    x = call.args[0]
+    places, rest, position = 1, 1, 0
+    shapes = []
+    for index in call.args[1]:
+        if index is None:
+            rest *= x.shape[position]
+            position += 1
+        elif index.dtype in (torch.bool, torch.uint8):
+            places *= index.numel()
+            position += index.dim()
+        else:
+            shapes.append(index.shape)
+            position += 1
+    places *= math.prod(torch.broadcast_shapes(*shapes))
+    rest *= math.prod(x.shape[position:])
+    return _part(Scatter, elements=places * rest, indices=places, accumulate=bool(call.argument(3, "accumulate", False)))
+
+
+def _masked_scatter(call: Call) -> list[Part]:
+    return _part(Scatter, elements=call.elements, indices=call.elements)
 
 
 def _embedding_backward(call: Call) -> list[Part]:
@@ -416,6 +449,17 @@ def _sort(call: Call) -> list[Part]:
 
 def _interpolate(call: Call) -> list[Part]:
     return _part(Elementwise, operation="interpolate", elements=max(call.elements, call.tensors[0].numel()))
+
+
+def _nll_loss(call: Call) -> list[Part]:
+    """One log-probability a target is read, and their mean or sum taken."""
+    targets = call.args[1].numel()
+    parts = [Part(Gather, {"elements": targets, "indices": targets}, None, call.outputs)]
+    results = max(1, call.elements)
+    if results < targets:
+        dims = {"operation": "mean" if call.args[3] == 1 else "sum", "elements": targets, "rows": results}
+        parts.append(Part(Reduction, dims, call.outputs[:1], call.outputs[:1], "reduce"))
+    return parts
 
 
 def _nll_backward(call: Call) -> list[Part]:
@@ -480,9 +524,9 @@ _FAMILIES: dict[str, Callable[[Call], list[Part]]] = {
     "embedding": _embedding, "_embedding_bag": _embedding_bag, "_embedding_bag_forward_only": _embedding_bag,
     "embedding_dense_backward": _embedding_backward, "index_select": _gather, "gather": _gather, "index": _gather,
     "take": _gather,
-    "scatter": _scatter, "scatter_add": _scatter, "scatter_reduce": _scatter, "index_put": _scatter, "index_add": _scatter,
-    "index_copy": _scatter, "_index_put_impl": _scatter, "masked_scatter": _scatter, "_unsafe_index_put": _scatter,
-    "_unsafe_index": _gather,
+    "scatter": _scatter, "scatter_add": _scatter, "scatter_reduce": _scatter, "masked_scatter": _masked_scatter,
+    "index_add": _scatter_rows, "index_copy": _scatter_rows, "index_fill": _scatter_rows,
+    "index_put": _index_put, "_index_put_impl": _index_put, "_unsafe_index_put": _index_put, "_unsafe_index": _gather,
     "cumsum": _scan, "cumprod": _scan, "logcumsumexp": _scan, "cummax": _scan, "cummin": _scan,
     "selective_scan": _selective_scan, "selective_scan_backward": _selective_scan_backward,
     "sort": _sort, "topk": _sort, "argsort": _sort,
@@ -490,7 +534,8 @@ _FAMILIES: dict[str, Callable[[Call], list[Part]]] = {
     "upsample_nearest1d": _interpolate, "upsample_linear1d": _interpolate, "upsample_trilinear3d": _interpolate,
     "upsample_nearest3d": _interpolate, "upsample_bilinear2d_backward": _interpolate, "grid_sampler_2d": _interpolate,
     "upsample_nearest2d_backward": _interpolate,
-    "nll_loss_backward": _nll_backward, "nll_loss2d_backward": _nll_backward, "mse_loss_backward": _loss_backward,
+    "nll_loss_forward": _nll_loss, "nll_loss2d_forward": _nll_loss, "nll_loss_backward": _nll_backward,
+    "nll_loss2d_backward": _nll_backward, "mse_loss_backward": _loss_backward,
     "binary_cross_entropy_backward": _loss_backward, "smooth_l1_loss_backward": _loss_backward,
     "all_reduce": _collective, "all_gather_into_tensor": _collective, "reduce_scatter_tensor": _collective,
     "all_to_all_single": _collective, "broadcast": _collective,

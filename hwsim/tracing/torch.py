@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from hwsim.operators import Op, Phase
@@ -147,7 +147,8 @@ class _Recorder(TorchDispatchMode):
     def _density(self, tensor: torch.Tensor) -> float | None:
         if not self.values or not tensor.numel():
             return None
-        return float(torch.count_nonzero(tensor.detach())) / tensor.numel()
+        with _disable_current_modes():  # counting is no part of the program
+            return float(torch.count_nonzero(tensor.detach())) / tensor.numel()
 
     def _unique(self, name: str) -> str:
         if name not in self._names:

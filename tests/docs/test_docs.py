@@ -163,16 +163,16 @@ def test_page_runs(page, tmp_path, monkeypatch):
     output = None
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
-        if block.language == "text":
-            if block.follows and output is not None:
-                check_output(block, output, where)
-            output = None
-        elif block.file:
+        if block.file:
             target = tmp_path / block.file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text, encoding="utf-8")
             if block.file == "pyproject.toml":
                 install(tmp_path)
+            output = None
+        elif block.language == "text":
+            if block.follows and output is not None:
+                check_output(block, output, where)
             output = None
         elif block.language == "python":
             output = run_python(block, page, namespace)

@@ -81,9 +81,7 @@ def relu(name):
 
 
 def test_an_activation_streams_and_a_residual_with_it():
-    found = form_groups(
-        network((matmul("fc"), ("x", "w")), (relu("act"), ("fc",)), (relu("add"), ("act", "r")))
-    )
+    found = form_groups(network((matmul("fc"), ("x", "w")), (relu("act"), ("fc",)), (relu("add"), ("act", "r"))))
     assert found == [Group(0, streamed=(1, 2))]
 
 
@@ -116,16 +114,12 @@ def test_what_neither_waits_runs_in_the_background():
 
 
 def test_what_a_matmul_waits_for_runs_before_it():
-    found = form_groups(
-        network((relu("a"), ("x",)), (relu("b"), ("r",)), (relu("c"), ("a",)), (matmul("fc"), ("c", "w")))
-    )
+    found = form_groups(network((relu("a"), ("x",)), (relu("b"), ("r",)), (relu("c"), ("a",)), (matmul("fc"), ("c", "w"))))
     assert found == [Group(None, background=(0,)), Group(None, background=(2,)), Group(3, background=(1,))]
 
 
 def test_what_needs_chain_and_background_opens_a_group_of_its_own():
-    found = form_groups(
-        network((matmul("fc"), ("x", "w")), (relu("side"), ("r",)), (relu("both"), ("fc", "side")))
-    )
+    found = form_groups(network((matmul("fc"), ("x", "w")), (relu("side"), ("r",)), (relu("both"), ("fc", "side"))))
     assert found == [Group(0, background=(1,)), Group(None, background=(2,))]
 
 
@@ -150,11 +144,7 @@ def test_what_is_kept_fits_at_every_instant(workload, capacity):
     plan = plan_residency(workload, groups, capacity)
     uses = touched(workload, groups)
     for instant in range(len(groups)):
-        held = [
-            owner
-            for owner in plan.kept
-            if min(uses[owner][0]) <= instant <= max(uses[owner][0] | uses[owner][1])
-        ]
+        held = [owner for owner in plan.kept if min(uses[owner][0]) <= instant <= max(uses[owner][0] | uses[owner][1])]
         assert sum(workload.tensors[owner].bytes for owner in held) <= capacity
 
 

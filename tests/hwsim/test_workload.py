@@ -143,8 +143,7 @@ def conflicts(workload):
             {
                 j
                 for j, earlier in enumerate(workload.ops[:i])
-                if owners(workload, earlier.outputs) & (read | written)
-                or owners(workload, earlier.inputs) & written
+                if owners(workload, earlier.outputs) & (read | written) or owners(workload, earlier.inputs) & written
             }
         )
     return found
