@@ -91,7 +91,8 @@ _FLOATS = [
 _INTS = [IntFormat(f"int{b}", b) for b in (*range(2, 17), 32, 64)] + [
     IntFormat(f"uint{b}", b, signed=False) for b in (*range(1, 17), 32, 64)
 ]
-_BY_NAME: dict[str, Format] = {f.name: f for f in (*_FLOATS, *_INTS)}
+_PLAIN: list[Format] = [*_FLOATS, *_INTS]
+_BY_NAME: dict[str, Format] = {f.name: f for f in _PLAIN}
 _BY_NAME["bool"] = IntFormat("bool", 8, signed=False)
 # A complex number is carried for its bytes: two floats.
 _BY_NAME["complex64"] = FloatFormat("complex64", 8, 23, storage_bits=64)
