@@ -86,7 +86,9 @@ def validate_spec(model: type[SpecT], data: Mapping[str, Any], *, source: str) -
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        # A misspelt field explains the one that is missing.
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         path = [str(p) for p in first["loc"]]
         field = ".".join(path) or "spec"
         value = first.get("input")

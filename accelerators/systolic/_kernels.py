@@ -175,6 +175,19 @@ def _uniform(clock, before):
 
 
 @njit(cache=True, nogil=True)
+def _leap(clock, result, clock_before, result_before, run):
+    """Repeat the last pass of a loop ``run`` times at once, if it moved all clocks alike; returns whether it did."""
+    shift = _uniform(clock, clock_before)
+    if shift < 0.0:
+        return False
+    for f in range(RESULT_FIELDS):
+        result[f] += run * (result[f] - result_before[f])
+    for c in range(_CLOCKS):
+        clock[c] += run * shift
+    return True
+
+
+@njit(cache=True, nogil=True)
 def _equal_tiles(dim, at, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk):
     """How many of the tiles after ``at`` are like it. The last tile of n may carry row-wise work and the last of k ends the
     sums, so neither counts as like the ones before."""
@@ -231,33 +244,24 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
     last = np.full(3, -1, dtype=np.int64)
     batches = int(job[BATCH])
     batch = 0
-    batch_clock = np.zeros(_CLOCKS)
-    batch_result = np.zeros(RESULT_FIELDS)
-    clocks = np.zeros((3, _CLOCKS))
-    results = np.zeros((3, RESULT_FIELDS))
-    waiting = np.zeros(3)
+    # The state before the present pass of each loop: outer, middle, inner, batch.
+    clocks = np.zeros((4, _CLOCKS))
+    results = np.zeros((4, RESULT_FIELDS))
+    waiting = np.zeros(4)
     while batch < batches:
-        batch_clock[:] = clock
-        batch_result[:] = result
-        batch_pending = pending
+        clocks[3, :], results[3, :], waiting[3] = clock, result, pending
         last[:] = -1
         outer = 0
         while outer < trips[o0]:
-            clocks[0, :] = clock
-            results[0, :] = result
-            waiting[0] = pending
+            clocks[0, :], results[0, :], waiting[0] = clock, result, pending
             index[o0] = outer
             middle = 0
             while middle < trips[o1]:
-                clocks[1, :] = clock
-                results[1, :] = result
-                waiting[1] = pending
+                clocks[1, :], results[1, :], waiting[1] = clock, result, pending
                 index[o1] = middle
                 inner = 0
                 while inner < trips[o2]:
-                    clocks[2, :] = clock
-                    results[2, :] = result
-                    waiting[2] = pending
+                    clocks[2, :], results[2, :], waiting[2] = clock, result, pending
                     index[o2] = inner
                     i, j, k_tile = index[0], index[1], index[2]
                     # --- loads, in the order B, A, partial sums, operands of the vector operators
@@ -372,47 +376,23 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     result[STEPS] += 1.0
                     _settle(clock, pending)
                     run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if inner > 1 else 0
-                    if run > 0 and pending == waiting[2]:
-                        shift = _uniform(clock, clocks[2])
-                        if shift >= 0.0:
-                            for f in range(RESULT_FIELDS):
-                                result[f] += run * (result[f] - results[2, f])
-                            for c in range(_CLOCKS):
-                                clock[c] += run * shift
-                            inner += run
-                            last[o2] += run
+                    if run > 0 and pending == waiting[2] and _leap(clock, result, clocks[2], results[2], run):
+                        inner += run
+                        last[o2] += run
                     inner += 1
                 run = _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if middle > 1 else 0
-                if run > 0 and pending == waiting[1]:
-                    shift = _uniform(clock, clocks[1])
-                    if shift >= 0.0:
-                        for f in range(RESULT_FIELDS):
-                            result[f] += run * (result[f] - results[1, f])
-                        for c in range(_CLOCKS):
-                            clock[c] += run * shift
-                        middle += run
-                        last[o1] += run
+                if run > 0 and pending == waiting[1] and _leap(clock, result, clocks[1], results[1], run):
+                    middle += run
+                    last[o1] += run
                 middle += 1
             run = _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 else 0
-            if run > 0 and pending == waiting[0]:
-                shift = _uniform(clock, clocks[0])
-                if shift >= 0.0:
-                    for f in range(RESULT_FIELDS):
-                        result[f] += run * (result[f] - results[0, f])
-                    for c in range(_CLOCKS):
-                        clock[c] += run * shift
-                    outer += run
-                    last[o0] += run
+            if run > 0 and pending == waiting[0] and _leap(clock, result, clocks[0], results[0], run):
+                outer += run
+                last[o0] += run
             outer += 1
-        if batch > 1 and pending == batch_pending and batch + 1 < batches:
-            shift = _uniform(clock, batch_clock)
-            if shift >= 0.0:
-                run = batches - batch - 1
-                for f in range(RESULT_FIELDS):
-                    result[f] += run * (result[f] - batch_result[f])
-                for c in range(_CLOCKS):
-                    clock[c] += run * shift
-                batch += run
+        run = batches - batch - 1 if batch > 1 else 0
+        if run > 0 and pending == waiting[3] and _leap(clock, result, clocks[3], results[3], run):
+            batch += run
         batch += 1
     if pending > 0.0:
         _write_back(clock, hw, pending)

@@ -120,7 +120,7 @@ class SystolicArray:
         from accelerators.systolic.pipeline import TilePipeline
 
         pipeline = TilePipeline(self._spec)
-        keys = [(m.key if m else None, tuple(v.key for v in s), tuple(v.key for v in b)) for m, s, b in jobs]
+        keys = [(m.key if m else None, tuple(s), tuple(b)) for m, s, b in jobs]
         distinct = dict(zip(keys, jobs, strict=True))
         pending = list(distinct)
         done = {}

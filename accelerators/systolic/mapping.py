@@ -117,7 +117,7 @@ def _plain(total: int, unit: int = 1) -> list[Tiling]:
 
 
 def _channels(channels: int, taps: int, least: int, *, first_is_distinct: bool, second_is_distinct: bool) -> list[Tiling]:
-    """Cuts of a dimension that runs over channels × kernel taps: whole channels, down to the first tile of at most ``least`` elements.
+    """Cuts of a dimension that runs over channels × kernel taps: whole channels, down to a tile of at most ``least`` elements.
 
     An operand that holds a feature map needs each channel once, however many taps use it.
     """

@@ -26,10 +26,11 @@ _OVERLAP = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FU
 
 @dataclass(frozen=True)
 class MatrixJob:
-    """A matmul or convolution with its formats and what stays on chip. Bytes are per element unless the name says more.
+    """A matmul or convolution with its formats and what stays on chip.
 
-    ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result, off chip) and ``result_bytes`` (result, into the buffer of activations)
-    are totals; ``vector_cycles`` is the vector unit's share of the operator itself (bias, conversions).
+    ``a_bytes``, ``b_bytes`` and ``partial_bytes`` are per element; ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result, off
+    chip) and ``result_bytes`` (result, into the buffer of activations) are totals. ``vector_cycles`` is the vector unit's share of
+    the operator itself (bias, conversions).
     """
 
     op: Matmul | Convolution
@@ -67,18 +68,6 @@ class VectorJob:
     touched_bytes: int
     row_wise: bool
     energy_j: float
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for operators that cost the same."""
-        return (
-            self.work_cycles,
-            self.load_bytes,
-            self.store_bytes,
-            self.touched_bytes,
-            self.row_wise,
-            self.energy_j,
-        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +52,9 @@ def workload(arguments: argparse.Namespace) -> Workload:
     from hwsim.api import workload_from
     from hwsim.progress import stage
 
-    with stage(f"tracing {arguments.model}"):
+    # What a model prints while it is traced is not part of the JSON on stdout.
+    prints = contextlib.redirect_stdout(sys.stderr) if getattr(arguments, "json", False) else contextlib.nullcontext()
+    with stage(f"tracing {arguments.model}"), prints:
         found = workload_from(
             arguments.model,
             batch=arguments.batch,

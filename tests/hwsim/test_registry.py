@@ -158,6 +158,8 @@ def test_an_override_is_validated():
         (changed(clock_hz=None), "tpu_v1: field 'clock_hz' is missing"),
         (changed(memory__off_chip__latency_s=None), "tpu_v1: field 'memory.off_chip.latency_s' is missing"),
         (changed(clock_mhz=700), "tpu_v1: unknown field 'clock_mhz'; did you mean 'clock_hz'?"),
+        # Not that clock_hz is missing:
+        (changed(clock_hz=None, clock_mhz=700), "tpu_v1: unknown field 'clock_mhz'; did you mean 'clock_hz'?"),
         (changed(array__row=4), "tpu_v1: unknown field 'array.row'; did you mean 'rows'?"),
         (
             changed(memory__weight__capacity_kb=4),

@@ -26,7 +26,7 @@ class ThisPython(KernelSpecManager):
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
     """Run all cells in ``folder``; the outputs stay in ``notebook``. Returns seconds."""
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython(), transport="ipc")
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(notebook, km=manager, timeout=TIMEOUT_S, resources={"metadata": {"path": str(folder)}})
     start = time.perf_counter()
     client.execute()
