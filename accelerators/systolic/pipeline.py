@@ -28,9 +28,9 @@ _OVERLAP = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FU
 class MatrixJob:
     """A matmul or convolution with its formats and what stays on chip.
 
-    ``a_bytes``, ``b_bytes`` and ``partial_bytes`` are per element; ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result, off
-    chip) and ``result_bytes`` (result, into the buffer of activations) are totals. ``vector_cycles`` is the vector unit's share of
-    the operator itself (bias, conversions).
+    ``a_bytes``, ``b_bytes`` and ``partial_bytes`` are per element. ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result,
+    off chip) and ``result_bytes`` (result, into the buffer of activations) are totals. ``vector_cycles`` is the vector unit's
+    share of the operator itself (bias, conversions).
     """
 
     op: Matmul | Convolution
