@@ -232,9 +232,9 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
     reuse_a, reuse_b, reuse_p = reuse[0], reuse[1], reuse[2]
     rows, columns = hw[ROWS], hw[COLUMNS]
     dataflow = int(hw[DATAFLOW])
-    n_total = 0.0
-    for j in range(nsize.size):
-        n_total += nsize[j]
+    n_total = nsize.sum()
+    c_total = cn.sum()
+    row_wise = job[ROW_CYCLES] > 0.0
 
     result = np.zeros(RESULT_FIELDS)
     clock = np.zeros(_CLOCKS)
@@ -353,18 +353,23 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     # --- results
                     if last_sum:
                         work = outputs * job[VECTOR_CYCLES]
-                        if j == trips[1] - 1:
-                            work += m * n_total * job[ROW_CYCLES]
+                        leaving = outputs
+                        if row_wise:
+                            # Whole rows wait for their last tile, are worked on, and leave together.
+                            leaving = 0.0
+                            if j == trips[1] - 1:
+                                work += m * n_total * job[ROW_CYCLES]
+                                leaving = cm[i] * c_total
                         ready = done
                         if work > 0.0 or job[EXTRA_LOAD] > 0.0:
                             ready = max(done, clock[_VECTOR], clock[_READY_X]) + work
                             clock[_VECTOR] = ready
                             result[VECTOR_BUSY] += work
                         result[OUT_READ] += outputs * job[P_BYTES]
-                        pending = outputs * job[STORE]
+                        pending = leaving * job[STORE]
                         clock[_PENDING] = ready
                         result[STORE_OUT] += pending
-                        if pending == 0.0:
+                        if pending == 0.0 and leaving > 0.0:
                             clock[_FREE2] = clock[_FREE1]
                             clock[_FREE1] = ready
                     elif spilled:
@@ -467,6 +472,10 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
                     continue
                 if p_tile > out_tile and not (tm == 1 and tn == 1 and p_whole):
                     continue
+                # Row-wise vector work needs whole rows of sums in the output buffer.
+                row_tile = stats[0, cm_, 3] * stats[1, cn_, 0] * job[P_BYTES]
+                if job[ROW_CYCLES] > 0.0 and row_tile > out_tile and not p_whole:
+                    continue
                 # A lower bound on compute: the folds' steady interval.
                 ms, ns, ks = stats[0, cm_, 0], stats[1, cn_, 0], stats[2, ck, 0]
                 compute = 0.0
@@ -494,6 +503,8 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
                 for order_index in range(6):
                     order = ORDERS[order_index]
                     if _redundant(order, tm, tn, tk):
+                        continue
+                    if job[ROW_CYCLES] > 0.0 and not p_whole and tm > 1 and tn > 1 and _outside(order, 1, 0):
                         continue
                     if k_taps[ck] > 0 and order[2] != 2 and job[A_HERE] == 0.0 and not a_whole:
                         continue
@@ -562,6 +573,17 @@ def _folds(start, count, sizes, unit):
     for t in range(start, start + count):
         total += np.ceil(sizes[t] / unit)
     return total
+
+
+@njit(cache=True, nogil=True)
+def _outside(order, one, other):
+    """Whether the loop over dimension ``one`` lies outside that over ``other``."""
+    for i in range(3):
+        if order[i] == one:
+            return True
+        if order[i] == other:
+            return False
+    return False
 
 
 @njit(cache=True, nogil=True)

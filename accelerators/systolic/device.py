@@ -46,6 +46,7 @@ class _Part:
     load_bytes: int
     store_bytes: int
     touched_bytes: int
+    handed_bytes: int
     outside_bytes: int
     result_bytes: int
 
@@ -135,7 +136,7 @@ class SystolicArray:
     def _part(self, workload: Workload, index: int, members: set[str], kept: Residency, outputs: set[str]) -> _Part:
         """Bytes of one operator: ``members`` are the memories written in its group before it."""
         op = workload.ops[index]
-        load = store = touched = outside = result = 0
+        load = store = touched = handed = outside = result = 0
         for position, name in enumerate(op.inputs):
             if name in op.inputs[:position]:
                 continue  # read once, used twice
@@ -143,6 +144,7 @@ class SystolicArray:
             size = workload.read_bytes(op, position)
             touched += size
             if owner in members:
+                handed += 0 if owner in kept.kept else size
                 continue
             outside += size
             if owner not in kept.kept:
@@ -156,7 +158,7 @@ class SystolicArray:
             result += size
             if owner not in kept.kept or owner in outputs:
                 store += size
-        return _Part(op, load, store, touched, outside, result)
+        return _Part(op, load, store, touched, handed, outside, result)
 
     def _job(
         self, workload: Workload, group: Group, kept: Residency
@@ -214,6 +216,7 @@ class SystolicArray:
             load_bytes=load,
             store_bytes=part.store_bytes if stored else 0,
             touched_bytes=part.outside_bytes + part.result_bytes * stored if streamed else part.touched_bytes,
+            handed_bytes=part.handed_bytes if streamed else 0,
             row_wise=row_wise,
             energy_j=spec.vector_unit.energy_j(op.operations) + extra_energy,
         )
@@ -293,6 +296,7 @@ class SystolicArray:
         for group, (matrix, _, _), cost in zip(groups, jobs, costs, strict=True):
             order = [*([] if group.matrix is None else [group.matrix]), *group.streamed, *group.background]
             head = "" if group.matrix is None else workload.ops[group.matrix].name
+            fused = group.streamed[: len(group.streamed) - cost.apart]
             placed: dict[int, OpCost] = {}
             for index, part in zip(order, cost.parts, strict=True):
                 op = workload.ops[index]
@@ -318,7 +322,7 @@ class SystolicArray:
                     bytes=part.bytes,
                     utilization=op.macs / possible if possible else 0.0,
                     start_s=start,
-                    fused_with=head if index in group.streamed else "",
+                    fused_with=head if index in fused else "",
                     modelled=op.kind not in ("unmodelled", "collective"),
                 )
             rows |= placed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -59,13 +59,17 @@ class MatrixJob:
 
 @dataclass(frozen=True)
 class VectorJob:
-    """An operator on the vector unit: cycles of work, and bytes in total. ``touched_bytes`` pass through the buffer of
-    activations; what streams from one operator of a group to the next does not."""
+    """An operator on the vector unit: cycles of work, and bytes in total.
+
+    ``touched_bytes`` pass through the buffer of activations; ``handed_bytes``, which it takes over from operators of its group as
+    they come, do not.
+    """
 
     work_cycles: float
     load_bytes: int
     store_bytes: int
     touched_bytes: int
+    handed_bytes: int
     row_wise: bool
     energy_j: float
 
@@ -89,11 +93,15 @@ class PartCost:
 
 @dataclass(frozen=True)
 class GroupCost:
-    """A group's cycles and its operators' shares: matrix operator first, then streamed, then background ones."""
+    """A group's cycles and its operators' shares: matrix operator first, then streamed, then background ones.
+
+    ``apart`` of the streamed operators, the last ones, had to run in a pass of their own.
+    """
 
     cycles: float
     parts: tuple[PartCost, ...]
     mapping: Mapping[str, Any] = field(default_factory=dict)
+    apart: int = 0
 
 
 def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
@@ -152,6 +160,60 @@ class TilePipeline:
         """
         if matrix is None:
             return self._alone(background)
+        first = next((i for i, job in enumerate(streamed) if job.row_wise), None)
+        if first is None:
+            return self._together(matrix, streamed, background)
+        # Rows stream only where whole rows fit the output buffer; writing them out and reading them back may also be faster.
+        apart = self._apart(matrix, streamed, background, first)
+        try:
+            together = self._together(matrix, streamed, background)
+        except InputError:
+            return apart
+        return together if together.cycles <= apart.cycles else apart
+
+    def _apart(self, matrix: MatrixJob, streamed: list[VectorJob], background: list[VectorJob], first: int) -> GroupCost:
+        """The group with its row-wise operators, from ``first`` on, in a pass of their own over results written out before."""
+        head, tail = streamed[:first], streamed[first:]
+        spilled = tail[0].handed_bytes
+        if head:
+            last = head[-1]
+            head[-1] = replace(last, store_bytes=last.store_bytes + spilled, touched_bytes=last.touched_bytes + spilled)
+        else:
+            matrix = replace(matrix, store_bytes=matrix.store_bytes + spilled, result_bytes=matrix.result_bytes + spilled)
+        tail[0] = replace(tail[0], load_bytes=tail[0].load_bytes + spilled, touched_bytes=tail[0].touched_bytes + spilled)
+        before = self._together(matrix, head, background)
+        cut = 1 + len(head)
+        after = self._pass(tail)
+        parts = (*before.parts[:cut], *after, *before.parts[cut:])
+        return GroupCost(sum(p.cycles for p in parts), parts, before.mapping, len(tail))
+
+    def _pass(self, jobs: list[VectorJob]) -> list[PartCost]:
+        """Vector operators that share one pass over their data."""
+        work = sum(job.work_cycles for job in jobs)
+        whole = VectorJob(
+            work_cycles=work,
+            load_bytes=sum(job.load_bytes for job in jobs),
+            store_bytes=sum(job.store_bytes for job in jobs),
+            touched_bytes=sum(job.touched_bytes for job in jobs),
+            handed_bytes=0,
+            row_wise=False,
+            energy_j=0.0,
+        )
+        total = max(self._vector_time(whole), whole.touched_bytes / self.spec.memory.input.bytes_per_cycle)
+        parts = []
+        for job in jobs:
+            sizes = _vector_bytes(job)
+            share = sizes["input"] / whole.touched_bytes if whole.touched_bytes else 1 / len(jobs)
+            energy = self._energy(sizes, {"vector_unit": job.energy_j})
+            parts.append(PartCost(job.work_cycles, (total - work) * share, 0.0, job.work_cycles, energy, sizes))
+        return parts
+
+    def _together(self, matrix: MatrixJob, streamed: list[VectorJob], background: list[VectorJob]) -> GroupCost:
+        """Everything in one pipeline.
+
+        Raises:
+            InputError: a buffer that holds no tile, or, with row-wise operators, no row of results.
+        """
         spec, memory = self.spec, self.spec.memory
         main = _simulate(self.hw, self.ideal, spec, matrix, streamed)
         side_time = sum(self._vector_time(job) for job in background)
@@ -190,13 +252,8 @@ class TilePipeline:
         return GroupCost(sum(p.cycles for p in parts), tuple(parts), main.mapping)
 
     def _alone(self, jobs: list[VectorJob]) -> GroupCost:
-        parts = []
-        for job in jobs:
-            sizes = _vector_bytes(job)
-            total = max(self._vector_time(job), sizes["input"] / self.spec.memory.input.bytes_per_cycle)
-            energy = self._energy(sizes, {"vector_unit": job.energy_j})
-            overhead = self.spec.launch_overhead_cycles
-            parts.append(PartCost(job.work_cycles, total - job.work_cycles, overhead, job.work_cycles, energy, sizes))
+        overhead = self.spec.launch_overhead_cycles
+        parts = [replace(self._pass([job])[0], overhead_cycles=overhead) for job in jobs]
         return GroupCost(sum(p.cycles for p in parts), tuple(parts))
 
     def _vector_time(self, job: VectorJob) -> float:

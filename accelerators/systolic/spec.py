@@ -167,6 +167,17 @@ class SystolicSpec(SpecPart):
             raise ValueError(f"default_formats: {'*'.join(pair)} is not among mac_formats ({', '.join(self.mac_formats)})")
         return self
 
+    @model_validator(mode="after")
+    def _fitted_fields_exist(self) -> SystolicSpec:
+        for name, fit in self.calibrated.items():
+            for field in fit.fields:
+                place: Any = self
+                for part in field.split("."):
+                    place = place.get(part) if isinstance(place, Mapping) else getattr(place, part, None)
+                    if place is None:
+                        raise ValueError(f"calibrated.{name}.fields: there is no field {field!r}")
+        return self
+
     @property
     def default_recipe(self) -> Recipe:
         """The recipe of ``default_formats``."""

@@ -58,6 +58,7 @@ def _style(ax: Axes) -> None:
     """Quiet axes: light grid along x, no box."""
     ax.set_facecolor(PAPER)
     ax.set_axisbelow(True)
+    ax.grid(False)  # whatever the user's settings say
     ax.grid(axis="x", color=GRID, linewidth=0.8)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)

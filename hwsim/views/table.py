@@ -152,23 +152,25 @@ def print_report(report: Report, *, most: int | None = None, console: Console | 
     Raises:
         InputError: ``most`` is less than 1.
     """
+    from rich.console import Group, RenderableType
     from rich.text import Text
 
     shown, others = slowest(report, most)
     console = _console(console)
     width = console.width
-    console.print(Text(shorten(f"{report.workload} on {report.device}", width), style="bold"))
+    lines: list[RenderableType] = [Text(shorten(f"{report.workload} on {report.device}", width), style="bold")]
     setting = (report.recipe, report.fidelity, f"{si(report.clock_hz, 'Hz')} clock")
-    console.print(Text(shorten(" · ".join(x for x in setting if x), width), style="dim"))
-    console.print(_operators(report, shown, width))
+    lines.append(Text(shorten(" · ".join(x for x in setting if x), width), style="dim"))
+    lines.append(_operators(report, shown, width))
     if others:
         share = percent(sum(op.time_s for op in others) / (report.time_s or 1.0))
-        console.print(Text(f"… {counted(len(others), 'more operator')}, {share} of the time", style="dim"))
-    console.print()
+        lines.append(Text(f"… {counted(len(others), 'more operator')}, {share} of the time", style="dim"))
+    lines.append(Text())
     for title, text in _fields(report):
-        lines = textwrap.wrap(text, max(20, width - _MARGIN), break_on_hyphens=False)
-        for index, line in enumerate(lines):
-            console.print(Text(f"{title if index == 0 else '':<{_MARGIN}}", style="dim") + Text(line, style="not dim"))
+        wrapped = textwrap.wrap(text, max(20, width - _MARGIN), break_on_hyphens=False)
+        for index, line in enumerate(wrapped):
+            lines.append(Text(f"{title if index == 0 else '':<{_MARGIN}}", style="dim") + Text(line, style="not dim"))
+    console.print(Group(*lines))  # one call: a notebook shows each call as an output of its own
 
 
 def print_comparison(reports: Sequence[Report], console: Console | None = None) -> None:
@@ -178,6 +180,7 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
         InputError: no reports.
     """
     from rich import box
+    from rich.console import Group, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -185,7 +188,7 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
     console = _console(console)
     workloads = list(dict.fromkeys(r.workload for r in reports))
     narrow = console.width < 110
-    console.print(Text(shorten(", ".join(workloads), console.width), style="bold"))
+    lines: list[RenderableType] = [Text(shorten(", ".join(workloads), console.width), style="bold")]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("device", overflow="fold", min_width=12)
     if len(workloads) > 1:
@@ -201,19 +204,20 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
     for row in rows:
         relative = row["relative_time"]
         fastest = relative == 1.0
-        cells = [shorten(row["device"], 60)]
+        cells = [shorten(row["device"], 24)]
         if len(workloads) > 1:
             cells.append(shorten(row["workload"], 60))
         cells += [si(row["time_s"], "s"), "–" if relative is None else f"{relative:.2f}×"]
         if not narrow:
             cells.append(_bar(row["time_s"] / longest, 10))
         cells += [si(row["energy_j"], "J"), si(row["bytes_offchip"], "B"), percent(row["utilization"])]
-        cells += [shorten(row["recipe"], 40), row["fidelity"]]
+        cells += [shorten(row["recipe"], 16), row["fidelity"]]
         if not narrow:
             cells.append(f"{row['time_origin']}, {row['energy_origin']}")
         table.add_row(*(Text(cell) for cell in cells), style="bold" if fastest else "")
-    console.print(table)
+    lines.append(table)
     for report in reports:
         if report.unmodelled:
             text = f"{report.device}: {counted(len(report.unmodelled), 'operator')} charged for bytes only"
-            console.print(Text(shorten(text, console.width), style="dim"))
+            lines.append(Text(shorten(text, console.width), style="dim"))
+    console.print(Group(*lines))

@@ -177,15 +177,20 @@ def simulate(machine, job):
                 )
             streamed = [streamed[1], array.stream_end]
             if last:
-                work = c_m * c_n * job.vector + (m * n_total * job.row_vector if j == len(job.tiles["n"]) - 1 else 0)
+                work, leaving = c_m * c_n * job.vector, c_m * c_n
+                if job.row_vector:
+                    leaving = 0
+                    if j == len(job.tiles["n"]) - 1:
+                        work += m * n_total * job.row_vector
+                        leaving = c_m * sum(t[2] for t in job.tiles["n"])
                 done = array.left
                 if work or job.extra:
                     vector = done = max(array.left, vector, ready["x"]) + work
-                size = c_m * c_n * job.store
+                size = leaving * job.store
                 moved["out"] += size
                 if size:
                     waiting = (size, done)
-                else:
+                elif leaving:
                     released = [released[1], done]
             elif spilled:
                 waiting = (m * n * job.bytes[2], array.left)

@@ -432,6 +432,30 @@ def test_vector_work_streams_behind_the_array():
     assert report.bytes_offchip == alone.bytes_offchip  # what is between them never leaves the chip
 
 
+def attention_like(rows, length):
+    """Scores of ``rows`` queries against ``length`` keys, and their softmax."""
+    shapes = {"q": (rows, 16), "k": (16, length), "s": (rows, length), "p": (rows, length)}
+    tensors = {n: Tensor(n, s, "fp32", "input" if n in "qk" else "activation") for n, s in shapes.items()}
+    scores = Matmul(name="scores", m=rows, n=length, k=16, inputs=("q", "k"), outputs=("s",))
+    softmax = Softmax(name="softmax", operation="softmax", elements=rows * length, rows=rows, inputs=("s",), outputs=("p",))
+    return Workload("attention", (scores, softmax), tensors, ("q", "k"), ("p",))
+
+
+def test_softmax_streams_only_where_whole_rows_of_sums_fit():
+    operands = lambda rows, length: 16 * (rows + length)  # noqa: E731
+    short = spec().simulate(attention_like(64, 256))  # 8 KiB of the output buffer hold 8 rows of 256 sums
+    assert short.ops[1].fused_with == "scores"
+    assert short.bytes_offchip == operands(64, 256) + 64 * 256
+    tile = short.tables["mapping"][0]
+    assert tile["tile_m"] * 256 * 4 <= 8192
+    long = spec().simulate(attention_like(64, 4096))  # not one row of 4096 sums does
+    assert long.ops[1].fused_with == ""
+    assert long.bytes_offchip >= operands(64, 4096) + 3 * 64 * 4096  # scores written, read back, probabilities written
+    roomy = spec(memory__output__capacity_bytes=1 << 20).simulate(attention_like(64, 4096))
+    assert roomy.ops[1].fused_with == "scores"
+    assert roomy.time_s < long.time_s
+
+
 def test_group_packing_fills_the_array():
     depthwise = Convolution(
         name="d", batch=1, in_channels=64, out_channels=64, input_size=(16, 16), output_size=(16, 16), kernel=(3, 3),
@@ -504,6 +528,7 @@ def test_values_given_to_a_rung_without_values():
         ),
         ({"memory__weight__retained_capacity_bytes": 5}, r"only the input scratchpad retains"),
         ({"vector_unit__cycles_per_operation": {"add": 1}}, r"missing: multiply"),
+        ({"calibrated": {"a": {"data": "x", "fields": ["memory.off_chip.speed"]}}}, r"there is no field 'memory.off_chip.speed'"),
     ],
 )
 def test_a_bad_spec_is_one_clear_line(change, message):

@@ -27,7 +27,7 @@ FILES = {
     "occupied": "a file where a folder should go",
     "mhz.yaml": "kind: systolic_array\nname: mine\nclock_mhz: 700\n",
     "list.yaml": "- 1\n",
-    "sample_models.py": '''
+    "sample_models.py": """
 import torch
 from torch import nn
 
@@ -66,7 +66,7 @@ def fails():
 
 def number():
     return 3
-''',
+""",
     "broken_module.py": "import does_not_exist\n",
 }
 TOTALS = ("time_s", "cycles", "macs", "energy_j", "bytes_offchip", "utilization")
@@ -296,7 +296,10 @@ BAD = {
     "command": (("runn", "mlp0"), "command: unknown name 'runn'; did you mean 'run'?"),
     "no device": (("run", "mlp0"), "the following arguments are required: --device"),
     "option": (("run", "mlp0", *ON_TPU, "--bacth", "3"), "unrecognized arguments: --bacth 3"),
-    "model": (("run", "resnet51", *ON_TPU), "model: unknown name 'resnet51'; did you mean 'resnet50' or 'resnet18' or 'alexnet'?"),
+    "model": (
+        ("run", "resnet51", *ON_TPU),
+        "model: unknown name 'resnet51'; did you mean 'resnet50' or 'resnet18' or 'alexnet'?",
+    ),
     "device": (("run", "mlp0", "--device", "tpu_v3"), "device: unknown name 'tpu_v3'; did you mean 'tpu_v1'?"),
     "template": (("devices", "--template", "systolic"), "device kind: unknown name 'systolic'; did you mean"),
     "field": (("run", "mlp0", *ON_TPU, "--set", "rwos=3"), "unknown field 'rwos'; did you mean 'array.rows'?"),
@@ -405,7 +408,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("screen", "patience", "shown"), [(Terminal, 0.01, True), (Terminal, 60, False), (io.StringIO, 0, False)])
+@pytest.mark.parametrize(
+    ("screen", "patience", "shown"), [(Terminal, 0.01, True), (Terminal, 60, False), (io.StringIO, 0, False)]
+)
 def test_progress_shows_on_a_terminal_after_a_while(monkeypatch, screen, patience, shown):
     monkeypatch.setattr(sys, "stderr", screen())
     monkeypatch.setattr(progress, "PATIENCE_S", patience)
