@@ -462,7 +462,8 @@ def trace(
     cost nothing; in-place results share memory with what they overwrite.
 
     Args:
-        model: a module (put into eval mode for ``inference``, train mode for ``training``, and back) or a function.
+        model: a module (put into eval mode for ``inference``, train mode for ``training``, and back) or a function; the modules
+            that a function refers to by name are treated as the module is, with that name before their paths.
         example_inputs: its positional arguments; tensors may be on any device, ``meta`` included.
         mode: ``inference``, or ``training`` for forward, backward and one optimizer step.
         values: run on real tensors instead and record the density (fraction of non-zeros) of each tensor.
@@ -473,7 +474,8 @@ def trace(
         metadata: kept with the workload.
 
     Raises:
-        InputError: data-dependent control flow (the line is named), values asked of meta tensors, an error inside the model.
+        InputError: data-dependent control flow (the line is named), values asked of meta tensors, an error inside the model,
+            a lazy or sparse tensor, ``values`` in ``training`` of a function's modules.
     """
     if mode not in ("inference", "training"):
         raise InputError(f"mode: expected 'inference' or 'training', got {mode!r}")

@@ -350,6 +350,8 @@ BAD = {
     ),
     "model mismatched": (("run", "sample_models:mismatched", *ON_TPU), "trace: RuntimeError at "),
     "out": (("run", "mlp0", *ON_TPU, "--out", "occupied"), "out: cannot write to occupied"),
+    # Before the model is even made, which would print:
+    "out early": (("run", "sample_models:linear", *ON_TPU, "--out", "occupied"), "out: cannot write to occupied"),
     "out below": (("run", "mlp0", *ON_TPU, "--out", "occupied/a/b"), "out: cannot write to occupied/a/b"),
     "compare out": (("compare", "mlp0", *ON_TPU, "--out", "occupied"), "out: cannot write to occupied"),
     "trace suffix": (("trace", "mlp0", "-o", "w.txt"), "--output: expected a .json or .csv file, got 'w.txt'"),

@@ -231,6 +231,27 @@ def test_convolution_backward_becomes_its_parts():
     assert (parts["grad_bias"].elements, parts["grad_bias"].rows) == (300, 6)
 
 
+@pytest.mark.parametrize("family", [nn.Conv2d, nn.ConvTranspose2d])
+def test_every_convolution_of_a_step_has_operands_of_its_nest(family):
+    x = torch.ones(2, 4, 7, 9, requires_grad=True)
+    workload = trace(family(4, 6, (3, 2), stride=2, groups=2), x, mode="training")
+    found = [op for op in workload.ops if op.kind == "convolution"]
+    assert len(found) == 3
+    assert {op.computes for op in found} == {"output", "input", "weight"}
+    for op in found:
+        near = (op.batch, op.in_channels, *op.input_size)
+        far = (op.batch, op.out_channels, *op.output_size)
+        weight = (op.out_channels, op.in_channels // op.groups, *op.kernel)
+        expected = {
+            "output": (near, weight, far),
+            "input": (far, weight, near),
+            "weight": (near, far, weight),
+        }[op.computes]
+        shapes = [workload.tensors[t].shape for t in (*op.inputs[:2], *op.outputs)]
+        assert tuple(shapes) == expected
+    assert len({op.macs for op in found}) == 1
+
+
 # --- memory: views, versions, caches ------------------------------------------------------------------------
 
 
