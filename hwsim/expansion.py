@@ -55,16 +55,19 @@ def expand_attention(op: Attention, tensors: Mapping[str, Tensor]) -> tuple[list
             )
         )
 
-    def scores_of(q: str, k: str) -> str:
+    def scores_of(q: str, k: str, masks: tuple[str, ...] = ()) -> str:
         raw, scaled, probabilities = tensor("scores"), tensor("scaled"), tensor("probabilities")
         add(Matmul, "scores", (q, k), (raw,), batch=b, m=m, n=key, k=d)
         add(Elementwise, "scale", (raw,), (scaled,), operation="multiply", elements=scores)
+        for mask in masks:
+            unmasked, scaled = scaled, tensor("masked")
+            add(Elementwise, "mask", (unmasked, mask), (scaled,), operation="add", elements=scores)
         add(Softmax, "softmax", (scaled,), (probabilities,), operation="softmax", elements=scores, rows=rows)
         return probabilities
 
     if op.computes == "output":
         q, k, v = op.inputs[:3]
-        probabilities = scores_of(q, k)
+        probabilities = scores_of(q, k, op.inputs[3:])
         add(Matmul, "values", (probabilities, v), op.outputs[:1], batch=b, m=m, n=dv, k=key)
         return parts, new
 

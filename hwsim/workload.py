@@ -316,10 +316,12 @@ class Workload:
                 module.setdefault(self.tensors[name].owner, op.module)
         tensors: dict[str, Tensor] = {}
 
+        operands = {self.tensors[name].owner for op in self.ops if op.is_matrix for name in op.inputs[:2]}
+
         def format_in(owner: Tensor, path: str) -> str:
             if owner.role == "index" or not is_float(owner.format):
                 return owner.format
-            if owner.role == "weight" and len(owner.shape) <= 1:
+            if owner.role == "weight" and len(owner.shape) <= 1 and owner.name not in operands:
                 return chosen.format_for("accumulator", path)
             return chosen.format_for(_RECIPE_ROLE[owner.role], path)
 

@@ -23,7 +23,8 @@ NONE, WEIGHTS, FULL = 0, 1, 2
 # Fields of the problem vector `job` (float64).
 BATCH, A_BYTES, B_BYTES, P_BYTES, A_HERE, B_HERE = 0, 1, 2, 3, 4, 5
 VECTOR_CYCLES, ROW_CYCLES, EXTRA_LOAD, STORE = 6, 7, 8, 9
-JOB_FIELDS = 10
+OTHER_OFF, OTHER_IN = 10, 11
+JOB_FIELDS = 12
 
 # Fields of a result (float64).
 TIME, LOAD_A, LOAD_B, LOAD_PARTIAL, LOAD_EXTRA, STORE_PARTIAL, STORE_OUT = 0, 1, 2, 3, 4, 5, 6
@@ -330,10 +331,11 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     stream_ready = clock[_READY_B] if dataflow == IS else clock[_READY_A]
                     out_ready = clock[_READY_P]
                     if new_output:
-                        # A result needs its place when it leaves the array, not when its operands enter.
+                        # A result needs its place when it leaves the array, not when its operands enter: that much later at
+                        # least, whatever the buffers' bandwidth.
                         depth = hw[LATENCY] * rows + columns - 1
                         if dataflow == OS:
-                            depth += interval * (stream - 1) + rows
+                            depth += hw[MAC_CYCLES] * (stream - 1) + rows
                         out_ready = max(out_ready, (clock[_FREE2] if hw[OUT_DOUBLE] > 0 else clock[_FREE1]) - depth)
                     done = run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, interval)
                     # Operand buffers are free again when their content has streamed into the array.
@@ -365,7 +367,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                             ready = max(done, clock[_VECTOR], clock[_READY_X]) + work
                             clock[_VECTOR] = ready
                             result[VECTOR_BUSY] += work
-                        result[OUT_READ] += outputs * job[P_BYTES]
+                        result[OUT_READ] += m * n * job[P_BYTES]
                         pending = leaving * job[STORE]
                         clock[_PENDING] = ready
                         result[STORE_OUT] += pending
@@ -404,6 +406,16 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
     # An ideal channel keeps no clock of what it wrote; it was ready when the array and the vector unit were.
     result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA], clock[_WRITTEN])
     return result
+
+
+@njit(cache=True, nogil=True)
+def _levels(hw, job, result):
+    """Cycles that the bytes of a mapping, and those of other operators beside it, take at each memory level's bandwidth."""
+    off = result[LOAD_A] + result[LOAD_B] + result[LOAD_PARTIAL] + result[LOAD_EXTRA] + result[STORE_PARTIAL] + result[STORE_OUT]
+    inside = (result[IN_READ] + result[LOAD_A] + job[OTHER_IN]) / hw[IN_BPC]
+    weights = (result[WEIGHT_READ] + result[LOAD_B]) / hw[WEIGHT_BPC]
+    sums = (result[OUT_READ] + result[OUT_WRITE] + result[LOAD_PARTIAL]) / hw[OUT_BPC]
+    return max((off + job[OTHER_OFF]) / hw[OFF_BPC], inside, weights, sums)
 
 
 @njit(cache=True, nogil=True)
@@ -558,6 +570,7 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
             ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r],
         )  # fmt: skip
         simulated += 1
+        result[TIME] = max(result[TIME], _levels(hw, job, result))
         if result[TIME] < least or (result[TIME] == least and traffic[r] < least_traffic):
             least = result[TIME]
             least_traffic = traffic[r]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from accelerators.systolic import _kernels as kernels
 from accelerators.systolic.analytic import compute_cycles, folds
-from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, packed_groups, shape_of, tilings
+from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, packed_groups, shape_of, tilings, touched
 from accelerators.systolic.spec import SystolicSpec
 from hwsim.operators import Convolution, Matmul
 from numerics.errors import InputError
@@ -214,18 +215,15 @@ class TilePipeline:
         Raises:
             InputError: a buffer that holds no tile, or, with row-wise operators, no row of results.
         """
-        spec, memory = self.spec, self.spec.memory
-        main = _simulate(self.hw, self.ideal, spec, matrix, streamed)
+        spec = self.spec
+        main = _simulate(self.hw, self.ideal, spec, matrix, streamed, background)
         side_time = sum(self._vector_time(job) for job in background)
         side_ideal = sum(job.work_cycles for job in background)
         vector_bytes = [_vector_bytes(job) for job in streamed + background]
         matrix_bytes = main.bytes
         vector_busy = matrix.vector_cycles + sum(j.work_cycles for j in streamed + background)
-        levels = {"off_chip": self.hw[kernels.OFF_BPC], "input": memory.input.bytes_per_cycle,
-                  "weight": memory.weight.bytes_per_cycle, "output": memory.output.bytes_per_cycle}  # fmt: skip
-        least = max(sum(b.get(level, 0) for b in [matrix_bytes, *vector_bytes]) / rate for level, rate in levels.items())
         ideal = max(main.ideal, side_ideal, vector_busy)
-        total = max(main.time, side_time, vector_busy, least, ideal)
+        total = max(main.time, side_time, vector_busy, ideal)
         exposed = ideal - main.array_only
         busy = [j.work_cycles for j in streamed + background]
         shares = [b / sum(busy) if sum(busy) > 0 else 0.0 for b in busy]
@@ -288,7 +286,9 @@ class _Run:
     mapping: dict[str, Any]
 
 
-def _job_vector(matrix: MatrixJob, streamed: list[VectorJob], batch: int, outputs: float) -> npt.NDArray[np.float64]:
+def _job_vector(
+    matrix: MatrixJob, streamed: list[VectorJob], background: list[VectorJob], batch: int, outputs: float
+) -> npt.NDArray[np.float64]:
     job = np.zeros(kernels.JOB_FIELDS)
     job[kernels.BATCH] = batch
     job[kernels.A_BYTES], job[kernels.B_BYTES], job[kernels.P_BYTES] = (
@@ -302,6 +302,8 @@ def _job_vector(matrix: MatrixJob, streamed: list[VectorJob], batch: int, output
     job[kernels.ROW_CYCLES] = sum(v.work_cycles for v in streamed if v.row_wise) / outputs
     job[kernels.EXTRA_LOAD] = (matrix.extra_load_bytes + sum(v.load_bytes for v in streamed)) / outputs
     job[kernels.STORE] = (matrix.store_bytes + sum(v.store_bytes for v in streamed)) / outputs
+    job[kernels.OTHER_OFF] = sum(v.load_bytes + v.store_bytes for v in background)
+    job[kernels.OTHER_IN] = matrix.result_bytes + sum(v.touched_bytes for v in streamed + background)
     return job
 
 
@@ -311,13 +313,14 @@ def _simulate(
     spec: SystolicSpec,
     matrix: MatrixJob,
     streamed: list[VectorJob],
+    background: list[VectorJob],
 ) -> _Run:
     op, array = matrix.op, spec.array
     shape = shape_of(op)
     packed = packed_groups(shape, array.rows, array.columns, array.dataflow) if array.group_packing == "block_diagonal" else 1
     batch = shape.batch // packed
     outputs = float(op.elements_out)
-    job = _job_vector(matrix, streamed, batch, outputs)
+    job = _job_vector(matrix, streamed, background, batch, outputs)
     machine, without_memory = hw, ideal
     if matrix.cycles_per_mac != 1:
         machine, without_memory = hw.copy(), ideal.copy()
@@ -475,10 +478,12 @@ def _least_bytes(matrix: MatrixJob, shape: Shape, dataflow: str, rows: int, colu
 
 
 def _operand_elements(op: Matmul | Convolution) -> tuple[int, int]:
-    """Elements of operands A and B as they lie in memory."""
+    """Elements of operands A and B that must be read at least once."""
     if isinstance(op, Matmul):
         return op.batch * op.m * op.k, op.batch * op.k * op.n
-    x = op.batch * op.in_channels * int(np.prod(op.input_size))
-    y = op.batch * op.out_channels * int(np.prod(op.output_size))
-    w = op.out_channels * (op.in_channels // op.groups) * int(np.prod(op.kernel))
+    axes = zip(op.output_size, op.stride, op.kernel, op.dilation, op.padding, op.input_size, strict=True)
+    read = [touched(0, out, stride, kernel, dilation, pad[0], size) for out, stride, kernel, dilation, pad, size in axes]
+    x = op.batch * op.in_channels * math.prod(read)  # a stride may skip some of the feature map
+    y = op.batch * op.out_channels * math.prod(op.output_size)
+    w = op.out_channels * (op.in_channels // op.groups) * math.prod(op.kernel)
     return {"output": (x, w), "input": (y, w), "weight": (x, y)}[op.computes]

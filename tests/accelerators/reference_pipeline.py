@@ -159,7 +159,7 @@ def simulate(machine, job):
             interval = max(interval, sums / out_rate / (count * stream))
             depth = machine.latency * machine.rows + machine.columns - 1
             if machine.dataflow == "os":
-                depth += interval * (stream - 1) + machine.rows
+                depth += machine.cycles_per_mac * (stream - 1) + machine.rows
             out_ready = ready["p"]
             if fresh:
                 out_ready = max(out_ready, (released[0] if machine.double[2] else released[1]) - depth)

@@ -157,7 +157,8 @@ machines = st.fixed_dictionaries(
         "memory__off_chip__latency_s": st.sampled_from([0.0, 20e-9, 1e-6]),
         "memory__input__double_buffered": st.booleans(),
         "memory__input__retained_capacity_bytes": st.sampled_from([0, 2000, 1 << 20]),
-        "memory__input__bank_bytes_per_cycle": st.sampled_from([1.5, 64.0]),
+        "memory__input__bank_bytes_per_cycle": st.sampled_from([1.5, 8.0, 64.0]),
+        "memory__weight__bank_bytes_per_cycle": st.sampled_from([1.0, 4.0, 64.0]),
         "memory__output__bank_bytes_per_cycle": st.sampled_from([8.0, 256.0]),
         "launch_overhead_cycles": st.sampled_from([0, 50]),
     }
@@ -216,6 +217,7 @@ def test_invariants(workload, changes):
             ("memory__output__capacity_bytes", 1.25),
             ("memory__input__retained_capacity_bytes", 3),
             ("memory__input__bank_bytes_per_cycle", 2),
+            ("memory__weight__bank_bytes_per_cycle", 2),
             ("memory__output__bank_bytes_per_cycle", 3),
             ("clock_hz", 1.3),
             ("vector_unit__lanes", 2),
@@ -304,7 +306,13 @@ def brute_force_best(shape, device):
                 if not fits(m, n, k, order, reuse, memory):
                     continue
                 parts = [a for t in (m, n, k) for a in (t.size, t.first, t.second)]
-                best = min(best, kernels.simulate(hw, job, order, *parts, np.array(reuse))[kernels.TIME])
+                result = kernels.simulate(hw, job, order, *parts, np.array(reuse))
+                moved = {
+                    kernels.IN_BPC: result[kernels.IN_READ] + result[kernels.LOAD_A] + m.size.sum() * n.size.sum(),
+                    kernels.WEIGHT_BPC: result[kernels.WEIGHT_READ] + result[kernels.LOAD_B],
+                    kernels.OUT_BPC: result[kernels.OUT_READ] + result[kernels.OUT_WRITE] + result[kernels.LOAD_PARTIAL],
+                }
+                best = min(best, max(result[kernels.TIME], *(size / hw[level] for level, size in moved.items())))
     return best
 
 
@@ -330,8 +338,10 @@ def fits(m, n, k, order, reuse, memory):
 @pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
 @pytest.mark.parametrize("shape", [(40, 30, 50), (7, 64, 33), (100, 9, 16), (16, 16, 130)])
 @pytest.mark.parametrize("bandwidth", [1e9, 30e9])
-def test_search_finds_the_best_of_all_candidates(shape, dataflow, bandwidth):
+@pytest.mark.parametrize("bank", [2, 64])
+def test_search_finds_the_best_of_all_candidates(shape, dataflow, bandwidth, bank):
     device = spec(
+        memory__input__bank_bytes_per_cycle=bank, memory__weight__bank_bytes_per_cycle=bank,
         array__dataflow=dataflow, memory__off_chip__bandwidth_bytes_per_s=bandwidth, memory__input__capacity_bytes=600,
         memory__weight__capacity_bytes=700, memory__output__capacity_bytes=2000,
     )  # fmt: skip
