@@ -7,11 +7,11 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwsim.device import Device
+from hwsim.plugins import load_group
 from hwsim.registry import get_device
 from hwsim.report import Report
 from hwsim.workload import Workload
@@ -48,6 +48,8 @@ def simulate(
     """
     machine = get_device(device, overrides=overrides)
     if isinstance(model, Workload):
+        if example_inputs or mode != "inference":
+            raise InputError("simulate: a workload is traced already; leave the example inputs and the mode out")
         workload = model
     elif isinstance(model, str | Path):
         if example_inputs:
@@ -65,7 +67,7 @@ def simulate(
 @cache
 def loaders() -> dict[str, Callable[..., Workload]]:
     """File suffix (without the dot) → loader, from the entry-point group ``hwsim.loaders``."""
-    return {entry.name: entry.load() for entry in metadata.entry_points(group="hwsim.loaders")}
+    return load_group("hwsim.loaders")
 
 
 def load_workload(path: str | Path, *, batch: int | None = None) -> Workload:
@@ -129,6 +131,8 @@ def workload_from(
             raise InputError(f"checkpoint: only zoo models load one; {model} returns its own module")
         made = _call(model, given)
         if isinstance(made, Workload):
+            if values or mode != "inference":
+                raise InputError(f"{'values' if values else 'mode'}: {model} returns a workload, which is traced already")
             return made
         module, inputs = made
     elif model in zoo.names():
@@ -172,7 +176,7 @@ def _call(model: str, given: Mapping[str, Any]) -> Any:
                 raise InputError(f"{key}: {model} takes no such argument")
     try:
         made = function(**given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"model: {model} raised {type(error).__name__}: {error}") from error
     if isinstance(made, Workload):
         return made

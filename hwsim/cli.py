@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from hwsim.plugins import load_group
 from numerics.errors import InputError, nearest_names
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     commands = {entry.name: entry for entry in metadata.entry_points(group="hwsim.commands")}
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview(commands))
+        print(_overview())
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
         from hwsim import __version__
@@ -38,33 +39,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in commands:
         sys.stderr.write(f"hwsim: error: command: unknown name {name!r}; {nearest_names(name, commands)}\n")
         return 2
-    module = commands[name].load()
+    try:
+        module = commands[name].load()
+    except Exception as error:  # a command of another package that cannot be imported
+        sys.stderr.write(f"hwsim: error: command {name!r} cannot be loaded: {type(error).__name__}: {error}\n")
+        return 2
     parser = _Parser(prog=f"hwsim {name}", description=module.SUMMARY)
     module.add_arguments(parser)
     try:
         arguments = parser.parse_args(words[1:])
         return int(module.run(arguments))
     except SystemExit as stop:
-        return int(stop.code or 0)
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except InputError as error:
         sys.stderr.write(f"hwsim {name}: error: {' '.join(str(error).split())}\n")
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        sys.stderr.write(f"hwsim {name}: error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"hwsim {name}: interrupted\n")
         return 130
 
 
-def _overview(commands: dict[str, metadata.EntryPoint]) -> str:
+def _overview() -> str:
     lines = [
         "usage: hwsim COMMAND [OPTIONS]",
         "",
         "What a workload costs on a machine, and what it computes there.",
         "",
     ]
-    lines += [f"  {name:<10} {commands[name].load().SUMMARY}" for name in sorted(commands)]
+    modules = load_group("hwsim.commands")
+    lines += [f"  {name:<10} {modules[name].SUMMARY}" for name in sorted(modules)]
     lines += ["", "hwsim COMMAND --help shows a command's options; hwsim --version the version."]
     return "\n".join(lines)
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    return value
+
+
+LARGEST = 1e100
+"""Beyond any machine; a bound keeps sums of such numbers finite."""
+
+Positive = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=1 / LARGEST, le=LARGEST)]
 """A finite number above zero."""
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, le=LARGEST)]
 """A finite number, zero or above."""
 Count = Annotated[int, Field(ge=1, strict=True)]
 """A whole number, one or above."""

@@ -303,11 +303,15 @@ class Attention(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Elementwise(Op):
-    """``operation`` (a row of the operation table) applied to ``elements`` elements. inputs: the operands."""
+    """``operation`` (a row of the operation table) applied to ``elements`` elements. inputs: the operands.
+
+    ``aligned`` unless an operand as large as the result lies in another order in memory (a transposed view).
+    """
 
     kind: ClassVar[str] = "elementwise"
     operation: str
     elements: int
+    aligned: bool = True
 
     @property
     def operations(self) -> dict[str, int]:
@@ -361,9 +365,10 @@ class Normalization(_RowWise):
 
 @dataclass(frozen=True, kw_only=True)
 class Softmax(_RowWise):
-    """Softmax or log-softmax over ``rows`` rows."""
+    """Softmax or log-softmax over ``rows`` rows, ``aligned`` where a row lies together in memory (the last dimension)."""
 
     kind: ClassVar[str] = "softmax"
+    aligned: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

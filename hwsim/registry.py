@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hwsim.device import Device
+from hwsim.plugins import load_group
 from numerics.errors import InputError, nearest_names, unknown_name
 
 
 @cache
 def device_classes() -> dict[str, type[Device]]:
     """Kind → class, of every installed package that declares one."""
-    return {entry.name: entry.load() for entry in metadata.entry_points(group="hwsim.devices")}
+    return load_group("hwsim.devices")
 
 
 @cache
@@ -69,8 +69,20 @@ def _loader() -> Any:
     import yaml
 
     base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loader = type("SpecLoader", (base,), {})
-    loader.add_implicit_resolver(  # type: ignore[attr-defined]
+
+    class SpecLoader(base):  # type: ignore[misc, valid-type]
+        """Refuses a key given twice, which YAML would let win in silence."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[Any] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.YAMLError(f"the field {key.value!r} is given twice, again in line {key.start_mark.line + 1}")
+                seen.add(key.value)
+            return super().construct_mapping(node, deep=deep)
+
+    loader = SpecLoader
+    loader.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
     return loader
@@ -102,6 +114,8 @@ def get_device(device: str | Path | Mapping[str, Any] | Device, *, overrides: Ma
         raise InputError(f"device: unknown name {str(device)!r}; {nearest_names(str(device), _bundled())}; or give a .yaml file")
     kind = data.get("kind")
     classes = device_classes()
+    if kind is not None and not isinstance(kind, str):
+        raise InputError(f"{source}: kind: expected a name (one of {', '.join(sorted(classes))}), got {kind!r}")
     if kind is None:
         raise InputError(f"{source}: field 'kind' is missing (one of {', '.join(sorted(classes))})")
     if kind not in classes:

@@ -104,6 +104,8 @@ def _element_by_element(workload: Workload, index: int) -> bool:
 
 def _streams(workload: Workload, index: int, group: _Open) -> bool:
     op, head = workload.ops[index], workload.ops[group.matrix]
+    if not getattr(op, "aligned", False) and not isinstance(op, Normalization):
+        return False
     size = head.elements_out
     made = {workload.tensors[t].owner for i in (group.matrix, *group.streamed) for t in workload.ops[i].outputs}
     own = [workload.tensors[t] for t in op.inputs if workload.tensors[t].owner in made]

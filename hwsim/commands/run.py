@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hwsim.commands import _options
+from numerics.errors import InputError
 
 SUMMARY = "Latency, energy and traffic of a model on a device, operator by operator."
 
@@ -22,6 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hwsim.progress import stage
     from hwsim.registry import get_device
 
+    if arguments.top < 0:
+        raise InputError(f"--top: expected an integer ≥ 0, got {arguments.top}")
     _options.writable(arguments.out)
     device = get_device(arguments.device, overrides=_options.overrides(arguments.overrides))
     workload = _options.workload(arguments)

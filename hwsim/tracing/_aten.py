@@ -139,7 +139,9 @@ def _elementwise(call: Call) -> list[Part]:
         operation = "multiply"
     elif call.name in ("add", "sub") and call.kwargs.get("alpha", 1) != 1:
         operation = "multiply_add"
-    return _part(Elementwise, operation=operation, elements=call.elements)
+    result = call.outputs[0]
+    moved = any(t.numel() == result.numel() and t.stride() != result.stride() and t.shape == result.shape for t in call.tensors)
+    return _part(Elementwise, operation=operation, elements=call.elements, aligned=not moved)
 
 
 def _reduction(call: Call) -> list[Part]:
@@ -168,7 +170,13 @@ def _addmm(call: Call) -> list[Part]:
 
 def _bmm(call: Call) -> list[Part]:
     a, b = call.args[0], call.args[1]
-    return _part(Matmul, batch=a.shape[0], m=a.shape[1], k=a.shape[2], n=b.shape[2])
+    batch, m, k, n = *a.shape, b.shape[2]
+    # An operand expanded over the batch is one matrix: the products share it, side by side.
+    if batch > 1 and b.stride(0) == 0:
+        return _part(Matmul, m=batch * m, k=k, n=n)
+    if batch > 1 and a.stride(0) == 0:
+        return _part(Matmul, m=m, k=k, n=batch * n)
+    return _part(Matmul, batch=batch, m=m, k=k, n=n)
 
 
 def _baddbmm(call: Call) -> list[Part]:
@@ -296,7 +304,9 @@ def _softmax(call: Call) -> list[Part]:
     dim = call.args[2 if backward else 1]
     length = x.shape[dim] if x.dim() else 1
     inputs = call.tensors[:2] if backward else None
-    return [Part(Softmax, {"operation": name, "elements": x.numel(), "rows": x.numel() // max(1, length)}, inputs)]
+    aligned = dim % max(1, x.dim()) == x.dim() - 1 and x.is_contiguous()
+    dims = {"operation": name, "elements": x.numel(), "rows": x.numel() // max(1, length), "aligned": aligned}
+    return [Part(Softmax, dims, inputs)]
 
 
 def _batch_norm(call: Call) -> list[Part]:

@@ -187,7 +187,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         name = func._overloadpacket.__name__
         if name == "_local_scalar_dense" and self.phase == "update" and not self.values:
-            return 1.0  # an optimizer reads its step counter; no shape depends on it
+            return 1000.0  # an optimizer reads its step counter (or a product of decays); no shape depends on it
         if self.paused:
             return func(*args, **kwargs)
         if self.fakes is not None and name not in NO_COST:
@@ -360,21 +360,25 @@ class _Fakes:
 
 
 @contextlib.contextmanager
-def _fake_parameters(roots: Iterable[torch.nn.Module], fakes: _Fakes) -> Iterator[None]:
-    """Put fake tensors in the place of all parameters, buffers and tensor attributes of ``roots``.
+def _untouched(roots: Iterable[torch.nn.Module]) -> Iterator[list[Any]]:
+    """Give the places that hold the attributes of all modules of ``roots``.
 
-    Afterwards every module has the attributes it had before, whatever the program assigned meanwhile.
+    Afterwards every module has the attributes it had before, and every list, dict and set among them its content, whatever the
+    program assigned meanwhile.
     """
     modules = {id(module): module for root in roots for module in root.modules()}.values()
     holders: list[Any] = [holder for m in modules for holder in (m._parameters, m._buffers, m.__dict__)]
     saved = [(holder, dict(holder.items())) for holder in holders]
+    containers = [(c, copy.copy(c)) for m in modules for c in vars(m).values() if type(c) in (list, dict, set)]
     try:
-        for holder in holders:
-            for key, value in list(holder.items()):
-                if isinstance(value, torch.Tensor):
-                    holder[key] = fakes(value)
-        yield
+        yield holders
     finally:
+        for container, content in containers:
+            container.clear()
+            if isinstance(container, list):
+                container.extend(content)
+            else:
+                container.update(content)
         for holder, before in saved:
             after = dict(holder.items())
             for key in after.keys() - before.keys():
@@ -382,6 +386,29 @@ def _fake_parameters(roots: Iterable[torch.nn.Module], fakes: _Fakes) -> Iterato
             for key, value in before.items():
                 if key not in after or after[key] is not value:
                     holder[key] = value
+
+
+@contextlib.contextmanager
+def _fake_parameters(roots: Iterable[torch.nn.Module], fakes: _Fakes) -> Iterator[None]:
+    """Put fake tensors in the place of all parameters, buffers and tensor attributes of ``roots``, and back."""
+    with _untouched(roots) as holders:
+        for holder in holders:
+            for key, value in list(holder.items()):
+                if isinstance(value, torch.Tensor):
+                    holder[key] = fakes(value)
+        yield
+
+
+@contextlib.contextmanager
+def _real_values(roots: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """Let ``roots`` run on their own tensors, and give the buffers the values they had."""
+    roots = list(roots)
+    with _untouched(roots):
+        buffers = [(buffer, buffer.clone()) for root in roots for buffer in root.buffers()]
+        yield
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
 
 
 def _roots(model: Callable[..., Any]) -> dict[str, torch.nn.Module]:
@@ -394,13 +421,28 @@ def _roots(model: Callable[..., Any]) -> dict[str, torch.nn.Module]:
     if isinstance(model, functools.partial):
         given = {f"arg{i}": value for i, value in enumerate(model.args)} | dict(model.keywords)
         return {**_roots(model.func), **{k: v for k, v in given.items() if isinstance(v, torch.nn.Module)}}
+    if bound is not None and inspect.ismethod(model):
+        return _modules_in(vars(bound) if hasattr(bound, "__dict__") else {})
     if not inspect.isfunction(model):
-        return {k: v for k, v in getattr(model, "__dict__", {}).items() if isinstance(v, torch.nn.Module)}
+        return _modules_in(getattr(model, "__dict__", {}))
     try:
         names = inspect.getclosurevars(model)
     except ValueError:  # a variable of the closure has no value yet
         return {}
-    return {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, torch.nn.Module)}
+    return _modules_in({**names.globals, **names.nonlocals})
+
+
+def _modules_in(variables: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
+    """The modules among variables, and those in lists, tuples and dicts among them: path → module."""
+    found: dict[str, torch.nn.Module] = {}
+    for key, value in variables.items():
+        if isinstance(value, torch.nn.Module):
+            found[key] = value
+        elif type(value) in (list, tuple):
+            found.update({f"{key}.{i}": v for i, v in enumerate(value) if isinstance(v, torch.nn.Module)})
+        elif type(value) is dict:
+            found.update({f"{key}.{k}": v for k, v in value.items() if isinstance(v, torch.nn.Module)})
+    return found
 
 
 def _user_line(error: BaseException) -> str:
@@ -494,6 +536,7 @@ def trace(
             inputs: tuple[Any, ...] = example_inputs
             if values:
                 _require_values(roots, inputs)
+                stack.enter_context(_real_values(roots.values()))
             else:
                 stack.enter_context(_quiet())
                 fake_mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))

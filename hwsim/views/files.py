@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+from hwsim.plugins import load_group
 from hwsim.report import Report
 from hwsim.views.html import comparison_html, report_html
 from hwsim.views.perfetto import trace_events
@@ -32,10 +32,10 @@ COMPARISON_SCHEMA = "hwsim.comparison"
 def report_figures(report: Report) -> dict[str, Figure]:
     """Name → picture: time, energy, roofline, and each extra table for which a view is registered."""
     figures = {"time": plot_time(report), "energy": plot_energy(report), "roofline": plot_roofline(report)}
-    for point in entry_points(group=VIEWS):
-        if report.tables.get(point.name):
-            name = re.sub(r"[^\w.-]+", "_", point.name)
-            figures[f"{name}_table" if name in figures else name] = point.load()(report)
+    for table, view in load_group(VIEWS).items():
+        if report.tables.get(table):
+            name = re.sub(r"[^\w.-]+", "_", table)
+            figures[f"{name}_table" if name in figures else name] = view(report)
     return figures
 
 

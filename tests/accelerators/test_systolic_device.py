@@ -556,3 +556,35 @@ def test_every_bundled_device_runs_a_network_with_true_labels(name):
     assert report.origin == {"time": "predicted", "energy": "predicted"}  # none of them has a fitted field
     assert 0 < report.utilization < 1
     assert not report.unmodelled
+
+
+# --- found by trial -----------------------------------------------------------------------------------------------------
+
+
+def test_bandwidth_on_a_machine_whose_buffers_are_the_bottleneck():
+    """A mapping is chosen with its buffer traffic in sight: doubling the bandwidth once made this layer twice as slow."""
+    layer = chain("x", [Matmul(name="x", m=1024, n=2304, k=1024)])
+    narrow = {"memory.weight.bank_bytes_per_cycle": 4}
+    cycles = [
+        get_device("gemmini_16x16", overrides={**narrow, "off_chip.bandwidth_bytes_per_s": b}).simulate(layer).cycles
+        for b in (16e9, 32e9, 64e9, 1e12)
+    ]
+    assert cycles == sorted(cycles, reverse=True)
+
+
+def test_a_strided_convolution_reads_only_what_its_windows_touch():
+    strided = Convolution(
+        name="c", batch=1, in_channels=256, out_channels=512, input_size=(56, 56), output_size=(28, 28), kernel=(1, 1),
+        stride=(2, 2), padding=((0, 0), (0, 0)), dilation=(1, 1),
+    )  # fmt: skip
+    for fidelity in ("analytic", "tile"):
+        report = spec(**IDEAL).simulate(chain("one", [strided]), fidelity=fidelity)
+        assert report.bytes_offchip == 256 * 28 * 28 + 512 * 256 + 512 * 28 * 28
+
+
+def test_a_vector_parameter_can_be_multiplied():
+    tensors = {
+        "x": Tensor("x", (32, 64), "fp32", "input"), "w": Tensor("w", (64,), "fp32", "weight"), "y": Tensor("y", (32,), "fp32"),
+    }  # fmt: skip
+    op = Matmul(name="mv", m=32, n=1, k=64, inputs=("x", "w"), outputs=("y",))
+    assert spec().simulate(Workload("mv", (op,), tensors, ("x",), ("y",))).ops[0].format == "int8→int32"

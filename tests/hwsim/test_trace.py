@@ -963,3 +963,81 @@ def test_frozen_weights_get_neither_gradient_nor_state():
     frozen = sum(p.numel() for p in module[0].parameters())
     assert workload.bytes_by_role()["optimizer_state"] == 4 * (2 * (PARAMETERS - frozen) + TENSORS - 2)
     assert not any(op.kind == "convolution" and op.phase == "backward" for op in workload.ops)
+
+
+# --- found by trial -----------------------------------------------------------------------------------------------------
+
+
+def test_an_expanded_operand_is_one_matrix():
+    shared = trace(lambda a, b: torch.bmm(a, b.expand(64, 256, 256)), torch.empty(64, 8, 256), torch.empty(256, 256))
+    (product,) = shared.ops
+    assert (product.batch, product.m, product.n, product.k) == (1, 64 * 8, 256, 256)
+    assert shared.op_bytes(product) == 4 * (64 * 8 * 256 + 256 * 256 + 64 * 8 * 256)
+
+
+def test_a_mask_is_read_and_added():
+    q, mask = torch.empty(1, 12, 64, 16), torch.empty(1, 12, 64, 64)
+    plain = trace(lambda q: F.scaled_dot_product_attention(q, q, q), q).expanded()
+    masked = trace(lambda q, m: F.scaled_dot_product_attention(q, q, q, attn_mask=m), q, mask).expanded()
+    (added,) = [op for op in masked.ops if getattr(op, "operation", "") == "add"]
+    assert added.elements == 12 * 64 * 64
+    assert any(masked.tensors[t].shape == mask.shape for t in added.inputs)
+    assert len(masked) == len(plain) + 1
+
+
+def test_work_across_the_rows_of_a_product_does_not_stream():
+    from hwsim.schedule import form_groups
+
+    a, b = torch.empty(32, 16), torch.empty(16, 32)
+    streamed = {
+        "rows": (lambda a, b: torch.softmax(a @ b, 1), 1),
+        "columns": (lambda a, b: torch.softmax(a @ b, 0), 0),
+        "same": (lambda a, b: (lambda y: y + y)(a @ b), 1),
+        "transposed": (lambda a, b: (lambda y: y + y.t())(a @ b), 0),
+    }
+    for name, (function, count) in streamed.items():
+        groups = form_groups(trace(function, a, b))
+        assert sum(len(g.streamed) for g in groups) == count, name
+
+
+def test_modules_in_containers_and_behind_objects_are_traced_as_modules():
+    layers = [nn.Linear(8, 8), nn.Dropout(0.5)]
+
+    class Agent:
+        def __init__(self):
+            self.policy = nn.Linear(8, 8)
+            self.drop = nn.Dropout(0.5)
+
+        def act(self, x):
+            return self.drop(self.policy(x))
+
+    for function in (lambda x: layers[1](layers[0](x)), Agent().act):
+        workload = trace(function, torch.empty(4, 8))
+        assert workload.parameters == 72
+        assert [op.kind for op in workload.ops] == ["matmul"]  # dropout does nothing in inference
+
+
+def test_containers_and_buffers_of_the_model_are_as_before():
+    class Remembers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.history, self.last = [], {}
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x):
+            y = x + 1
+            self.history.append(y)
+            self.last["y"] = y
+            self.count.add_(1)
+            return y
+
+    for values in (False, True):
+        model = Remembers()
+        trace(model, torch.ones(3), values=values)
+        assert (model.history, model.last, float(model.count)) == ([], {}, 0.0)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adagrad, torch.optim.RMSprop])
+def test_optimizers_that_read_their_counters(optimizer):
+    workload = trace(nn.Linear(4, 4), torch.empty(2, 4), mode="training", optimizer=lambda p: optimizer(p, lr=0.1))
+    assert any(op.phase == "update" for op in workload.ops)
