@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _no_truth_value(value: object) -> object:
@@ -13,12 +13,19 @@ def _no_truth_value(value: object) -> object:
     return value
 
 
-LARGEST = 1e100
-"""Beyond any machine; a bound keeps sums of such numbers finite."""
+LARGEST = 1e60
+"""Beyond any machine; a bound keeps sums and products of such numbers finite."""
 
-Positive = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=1 / LARGEST, le=LARGEST)]
+
+def _not_absurd(value: float) -> float:
+    if value > LARGEST or 0 < value < 1 / LARGEST:
+        raise ValueError(f"input should lie between {1 / LARGEST:g} and {LARGEST:g}")
+    return value
+
+
+Positive = Annotated[float, BeforeValidator(_no_truth_value), Field(gt=0, allow_inf_nan=False), AfterValidator(_not_absurd)]
 """A finite number above zero."""
-NotNegative = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, le=LARGEST)]
+NotNegative = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, allow_inf_nan=False), AfterValidator(_not_absurd)]
 """A finite number, zero or above."""
 Count = Annotated[int, Field(ge=1, strict=True)]
 """A whole number, one or above."""

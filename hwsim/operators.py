@@ -492,7 +492,7 @@ class SpikingLayer(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.event_rate >= 0:
+        if not 0 <= self.event_rate < float("inf"):
             raise InputError(f"op {self.name!r}: event_rate must be ≥ 0 spikes a step, got {self.event_rate!r}")
 
     @property

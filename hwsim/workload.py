@@ -145,6 +145,27 @@ class Workload:
             if entry.owner not in self.tensors:
                 raise InputError(f"workload {self.name!r}: tensor {name!r} shares the memory of {entry.owner!r}, not listed")
 
+    def check_operands(self) -> None:
+        """See that a machine can run it: matrix operators have their operands and a result, and formats, once a recipe was
+        applied, belong to the inputs one by one.
+
+        Raises:
+            InputError: the first operator of which this is not so.
+        """
+        for op in self.ops:
+            where = f"workload {self.name!r}: op {op.name!r}"
+            least_in, least_out = (2, 1) if op.is_matrix else (0, 0)
+            if isinstance(op, Attention):
+                least_in, least_out = (3, 1) if op.computes == "output" else (4, 3)
+            for what, names, least in (("inputs", op.inputs, least_in), ("outputs", op.outputs, least_out)):
+                if len(names) < least:
+                    raise InputError(f"{where}: {what}: expected at least {least} tensors, got {len(names)}")
+            if self.recipe and op.formats is None:
+                raise InputError(f"{where} has no formats, although the recipe {self.recipe!r} was applied")
+            if op.formats is not None and len(op.formats.operands) != len(op.inputs):
+                given = len(op.formats.operands)
+                raise InputError(f"{where}: formats.operands: expected {len(op.inputs)} names, one an input, got {given}")
+
     # --- counts -------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -316,12 +337,12 @@ class Workload:
                 module.setdefault(self.tensors[name].owner, op.module)
         tensors: dict[str, Tensor] = {}
 
-        operands = {self.tensors[name].owner for op in self.ops if op.is_matrix for name in op.inputs[:2]}
+        multiplied = {self.tensors[name].owner for op in self.ops if op.is_matrix for name in op.inputs[:2]}
 
         def format_in(owner: Tensor, path: str) -> str:
             if owner.role == "index" or not is_float(owner.format):
                 return owner.format
-            if owner.role == "weight" and len(owner.shape) <= 1 and owner.name not in operands:
+            if owner.role == "weight" and len(owner.shape) <= 1 and owner.name not in multiplied:
                 return chosen.format_for("accumulator", path)
             return chosen.format_for(_RECIPE_ROLE[owner.role], path)
 

@@ -104,6 +104,7 @@ class SystolicArray:
         from accelerators.systolic.pipeline import analytic_costs
 
         chosen = check_request(self, fidelity, inputs, parameters)
+        workload.check_operands()
         spec = self._spec
         placed = workload if workload.recipe else workload.with_formats(spec.default_recipe)
         placed = placed.expanded()

@@ -170,7 +170,8 @@ def _addmm(call: Call) -> list[Part]:
 
 def _bmm(call: Call) -> list[Part]:
     a, b = call.args[0], call.args[1]
-    batch, m, k, n = *a.shape, b.shape[2]
+    batch, m, k = a.shape
+    n = b.shape[2]
     # An operand expanded over the batch is one matrix: the products share it, side by side.
     if batch > 1 and b.stride(0) == 0:
         return _part(Matmul, m=batch * m, k=k, n=n)

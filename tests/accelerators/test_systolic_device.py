@@ -588,3 +588,11 @@ def test_a_vector_parameter_can_be_multiplied():
     }  # fmt: skip
     op = Matmul(name="mv", m=32, n=1, k=64, inputs=("x", "w"), outputs=("y",))
     assert spec().simulate(Workload("mv", (op,), tensors, ("x",), ("y",))).ops[0].format == "int8→int32"
+
+
+def test_a_workload_without_its_operands_is_refused_in_one_line():
+    broken = Workload("broken", (Matmul(name="x", m=2, n=2, k=2),), {})
+    with pytest.raises(InputError, match="op 'x': inputs: expected at least 2 tensors, got 0"):
+        spec().simulate(broken)
+    with pytest.raises(InputError, match="op 'x' has no formats, although the recipe 'int8' was applied"):
+        spec().simulate(Workload(ONE.name, ONE.ops, ONE.tensors, recipe="int8"))

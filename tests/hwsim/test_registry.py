@@ -186,7 +186,7 @@ def test_an_override_is_validated():
         (changed(mac_formats={"int9x": {"energy_pj": 1}}), "tpu_v1: "),
         (
             changed(default_formats__weight="bf16", default_formats__activation="bf16"),
-            "tpu_v1: spec: default_formats: bf16*bf16 is not among mac_formats (int8, int8*int16, int16)",
+            "tpu_v1: spec: default_formats: bf16*bf16 is not among mac_formats (int8, uint8, int8*uint8, int8*int16, int16)",
         ),
         (changed(kind=None), "tpu_v1: field 'kind' is missing (one of "),
         (changed(kind="systolic"), "tpu_v1: kind: unknown name 'systolic'; did you mean 'systolic_array'?"),

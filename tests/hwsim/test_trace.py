@@ -977,8 +977,8 @@ def test_an_expanded_operand_is_one_matrix():
 
 def test_a_mask_is_read_and_added():
     q, mask = torch.empty(1, 12, 64, 16), torch.empty(1, 12, 64, 64)
-    plain = trace(lambda q: F.scaled_dot_product_attention(q, q, q), q).expanded()
-    masked = trace(lambda q, m: F.scaled_dot_product_attention(q, q, q, attn_mask=m), q, mask).expanded()
+    plain = trace(lambda q: nn.functional.scaled_dot_product_attention(q, q, q), q).expanded()
+    masked = trace(lambda q, m: nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=m), q, mask).expanded()
     (added,) = [op for op in masked.ops if getattr(op, "operation", "") == "add"]
     assert added.elements == 12 * 64 * 64
     assert any(masked.tensors[t].shape == mask.shape for t in added.inputs)

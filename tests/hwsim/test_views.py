@@ -11,7 +11,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -664,12 +663,9 @@ def test_tables_with_a_registered_view_have_a_picture(tmp_path, monkeypatch):
         figure.suptitle(str(len(report.tables["fold_counts"])))
         return figure
 
-    points = [
-        SimpleNamespace(name="fold_counts", load=lambda: view),
-        SimpleNamespace(name="absent", load=lambda: pytest.fail("no such table in the report")),
-    ]
+    views = {"fold_counts": view, "absent": lambda report: pytest.fail("no such table in the report")}
     asked = []
-    monkeypatch.setattr(files, "entry_points", lambda group: asked.append(group) or points)
+    monkeypatch.setattr(files, "load_group", lambda group: asked.append(group) or views)
     written = save_report(REPORT, tmp_path)
     assert set(asked) == {"hwsim.views"}
     assert tmp_path / "fold_counts.png" in written
@@ -681,8 +677,7 @@ def test_a_failing_view_leaves_the_data(tmp_path, monkeypatch):
     def broken(report):
         raise RuntimeError("broken view")
 
-    point = SimpleNamespace(name="fold_counts", load=lambda: broken)
-    monkeypatch.setattr(files, "entry_points", lambda group: [point])
+    monkeypatch.setattr(files, "load_group", lambda group: {"fold_counts": broken})
     with pytest.raises(RuntimeError, match="broken view"):
         save_report(REPORT, tmp_path)
     assert Report.from_dict(json.loads((tmp_path / "report.json").read_text())) == REPORT
