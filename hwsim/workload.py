@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -331,6 +332,10 @@ class Workload:
         if self.recipe:
             # What is an integer by its nature and what by the recipe can no longer be told apart.
             raise InputError(f"workload {self.name!r} already has the formats of recipe {self.recipe!r}; give the one without")
+        modules = {op.module for op in self.ops}
+        for override in chosen.overrides:
+            if not any(fnmatchcase(path, override.pattern) for path in modules):
+                raise InputError(f"recipe {chosen.name!r}: overrides: no module of {self.name!r} matches {override.pattern!r}")
         module: dict[str, str] = {}
         for op in self.ops:
             for name in (*op.outputs, *op.inputs):

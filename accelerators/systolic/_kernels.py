@@ -28,8 +28,8 @@ JOB_FIELDS = 12
 
 # Fields of a result (float64).
 TIME, LOAD_A, LOAD_B, LOAD_PARTIAL, LOAD_EXTRA, STORE_PARTIAL, STORE_OUT = 0, 1, 2, 3, 4, 5, 6
-IN_READ, WEIGHT_READ, OUT_READ, OUT_WRITE, FOLDS, ARRAY_BUSY, VECTOR_BUSY, STEPS = 7, 8, 9, 10, 11, 12, 13, 14
-RESULT_FIELDS = 15
+IN_READ, WEIGHT_READ, OUT_READ, OUT_WRITE, FOLDS, ARRAY_BUSY, STEPS = 7, 8, 9, 10, 11, 12, 13
+RESULT_FIELDS = 14
 
 # Clocks of the pipeline's state.
 _DMA, _DONE1, _DONE2, _FREE1, _FREE2, _VECTOR, _PENDING = 0, 1, 2, 3, 4, 5, 6
@@ -366,7 +366,6 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         if work > 0.0 or job[EXTRA_LOAD] > 0.0:
                             ready = max(done, clock[_VECTOR], clock[_READY_X]) + work
                             clock[_VECTOR] = ready
-                            result[VECTOR_BUSY] += work
                         result[OUT_READ] += m * n * job[P_BYTES]
                         pending = leaving * job[STORE]
                         clock[_PENDING] = ready

@@ -596,3 +596,9 @@ def test_a_workload_without_its_operands_is_refused_in_one_line():
         spec().simulate(broken)
     with pytest.raises(InputError, match="op 'x' has no formats, although the recipe 'int8' was applied"):
         spec().simulate(Workload(ONE.name, ONE.ops, ONE.tensors, recipe="int8"))
+
+
+def test_a_recipe_for_a_module_that_is_not_there_is_refused():
+    recipe = Recipe("typo", {"weight": "int8", "activation": "int8"}).excepting("lm_haed", weight="int16")
+    with pytest.raises(InputError, match="recipe 'typo': overrides: no module of 'one' matches 'lm_haed'"):
+        ONE.with_formats(recipe)
