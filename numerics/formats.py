@@ -1,8 +1,9 @@
-"""Number formats as data: a name and how many bits an element takes in memory.
+"""Number formats as data: what each bit of a code means, and how many bits an element takes in memory.
 
-Sources of the widths: IEEE 754-2019 (binary16/32/64); BF16, Google Cloud TPU documentation; TF32, NVIDIA A100 whitepaper
-(19 significant bits, stored in 32); OCP 8-bit Floating Point Specification 1.0 (E4M3, E5M2); the FNUZ variants, arXiv
-2206.02915; OCP Microscaling Formats 1.0 (FP6, FP4, E8M0, blocks of 32); NVFP4, NVIDIA (E2M1, an E4M3 scale per 16).
+Sources: IEEE 754-2019 (binary16/32/64); BF16, Google Cloud TPU documentation; TF32, NVIDIA A100 whitepaper (19 significant
+bits, stored in 32); OCP 8-bit Floating Point Specification 1.0 (E4M3, E5M2); the FNUZ variants, arXiv 2206.02915; OCP
+Microscaling Formats 1.0 (FP6, FP4, E8M0, MXINT8, blocks of 32); NVFP4, NVIDIA (E2M1, an E4M3 scale per 16 and an FP32 scale
+per tensor); NF4, Dettmers et al., arXiv 2305.14314, appendix E.
 """
 
 from __future__ import annotations
@@ -10,88 +11,462 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from numerics.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Specials = Literal["ieee", "max_is_nan", "negative_zero_is_nan", "none"]
+"""What the special codes mean: ``ieee``, the highest exponent holds Inf (mantissa 0) and NaN; ``max_is_nan``, only the code of
+all ones is NaN, there is no Inf ("fn"); ``negative_zero_is_nan``, the code of −0 is the only NaN, there is no Inf ("fnuz");
+``none``, every code is a number."""
+
+TABLE_BITS = 16
+"""Widest code that ``table()`` lists."""
+
+
+def _packed_bytes(elements: int, bits: float) -> int:
+    return -(-elements * int(bits) // 8)
 
 
 @dataclass(frozen=True)
 class FloatFormat:
-    """A floating-point format: one sign bit (unless unsigned), exponent and mantissa bits."""
+    """A floating-point format.
+
+    Attributes:
+        name: what it is called.
+        exponent_bits: 1 to 11 (0 to 11 bits beside at least one of mantissa).
+        mantissa_bits: stored bits of the significand, 0 to 52.
+        bias: exponent bias; 2^(exponent_bits − 1) − 1 unless given.
+        specials: what the special codes mean; see ``Specials``.
+        subnormals: whether an exponent field of 0 holds subnormals; otherwise results below the smallest normal number
+            are flushed to zero.
+        signed: whether there is a sign bit.
+        zero: whether the exponent field 0 is kept for zero and subnormals; E8M0 has neither.
+        storage_bits: bits an element takes in memory where that is more than sign + exponent + mantissa (TF32).
+
+    Raises:
+        InputError: a field outside its range.
+    """
 
     name: str
     exponent_bits: int
     mantissa_bits: int
+    bias: int | None = None
+    specials: Specials = "ieee"
+    subnormals: bool = True
     signed: bool = True
+    zero: bool = True
     storage_bits: int | None = None
-    """Bits an element takes in memory where that is more than sign + exponent + mantissa (TF32)."""
+
+    def __post_init__(self) -> None:
+        where = f"format {self.name!r}"
+        if not 1 <= self.exponent_bits <= 11:
+            raise InputError(f"{where}: exponent_bits: expected 1 to 11, got {self.exponent_bits}")
+        if not 0 <= self.mantissa_bits <= 52:
+            raise InputError(f"{where}: mantissa_bits: expected 0 to 52, got {self.mantissa_bits}")
+        if self.specials not in ("ieee", "max_is_nan", "negative_zero_is_nan", "none"):
+            known = ("ieee", "max_is_nan", "negative_zero_is_nan", "none")
+            raise unknown_name(f"{where}: specials", str(self.specials), known)
+        if self.specials == "ieee" and self.mantissa_bits == 0:
+            raise InputError(f"{where}: specials: 'ieee' needs a mantissa bit to tell NaN from Inf; expected 'max_is_nan' or 'none'")
+        if self.specials == "negative_zero_is_nan" and not self.signed:
+            raise InputError(f"{where}: specials: 'negative_zero_is_nan' needs a sign bit (signed=True)")
+        if not self.zero and self.specials == "negative_zero_is_nan":
+            raise InputError(f"{where}: specials: 'negative_zero_is_nan' needs a zero (zero=True)")
+        object.__setattr__(self, "bias", (1 << (self.exponent_bits - 1)) - 1 if self.bias is None else self.bias)
+        if not (self.emin - self.mantissa_bits >= -1074 and self.emax <= 1023):
+            raise InputError(
+                f"{where}: bias: {self.bias} puts values outside those of a 64-bit float, in which they are computed "
+                f"(exponents {self.emin} to {self.emax})"
+            )
+        if self._top_code < (1 << self.mantissa_bits if self.zero else 0):
+            raise InputError(f"{where}: exponent_bits: {self.exponent_bits} leaves no code for a normal number")
+
+    # --- codes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of a code: sign + exponent + mantissa."""
+        return int(self.signed) + self.exponent_bits + self.mantissa_bits
 
     @property
     def bits(self) -> int:
         """Bits of one element in memory."""
-        own = int(self.signed) + self.exponent_bits + self.mantissa_bits
-        return own if self.storage_bits is None else self.storage_bits
+        return self.code_bits if self.storage_bits is None else self.storage_bits
+
+    @property
+    def _top_code(self) -> int:
+        """The magnitude code of the largest finite value."""
+        all_ones = (1 << (self.exponent_bits + self.mantissa_bits)) - 1
+        if self.specials == "ieee":
+            return all_ones - (1 << self.mantissa_bits)
+        return all_ones - (self.specials == "max_is_nan")
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    @property
+    def emin(self) -> int:
+        """Exponent of the smallest normal number."""
+        assert self.bias is not None
+        return (1 if self.zero else 0) - self.bias
+
+    @property
+    def emax(self) -> int:
+        """Exponent of the largest finite number."""
+        return self.emin + (self._top_code >> self.mantissa_bits) - (1 if self.zero else 0)
+
+    @property
+    def max(self) -> float:
+        """Largest finite value."""
+        significand = (self._top_code & ((1 << self.mantissa_bits) - 1)) + (1 << self.mantissa_bits)
+        return math.ldexp(significand, self.emax - self.mantissa_bits)
+
+    @property
+    def min(self) -> float:
+        """Most negative finite value (the smallest value of an unsigned format)."""
+        return -self.max if self.signed else (0.0 if self.zero else self.smallest_normal)
+
+    @property
+    def smallest_normal(self) -> float:
+        """Smallest positive normal value."""
+        return math.ldexp(1.0, self.emin)
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """Smallest positive value (``smallest_normal`` where there are no subnormals)."""
+        return math.ldexp(1.0, self.emin - self.mantissa_bits) if self.subnormals and self.zero else self.smallest_normal
+
+    @property
+    def eps(self) -> float:
+        """Gap between 1 and the next value above it."""
+        return math.ldexp(1.0, -self.mantissa_bits)
+
+    @property
+    def has_inf(self) -> bool:
+        """Whether it has infinities."""
+        return self.specials == "ieee"
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether it has a NaN."""
+        return self.specials != "none"
+
+    @property
+    def has_negative_zero(self) -> bool:
+        """Whether −0 differs from +0."""
+        return self.signed and self.zero and self.specials != "negative_zero_is_nan"
+
+    @cached_property
+    def _table(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        if self.code_bits > TABLE_BITS:
+            raise InputError(f"format {self.name!r}: table: {self.code_bits} bits have too many codes to list; expected ≤ {TABLE_BITS}")
+        magnitudes = np.arange(1 << (self.exponent_bits + self.mantissa_bits))
+        exponent = magnitudes >> self.mantissa_bits
+        fraction = magnitudes & ((1 << self.mantissa_bits) - 1)
+        normal = exponent > 0 if self.zero else np.ones(magnitudes.shape, bool)
+        significand = fraction + normal * (1 << self.mantissa_bits)
+        power = np.where(normal, exponent - int(self.zero), 0) + self.emin - self.mantissa_bits
+        values = np.ldexp(significand.astype(np.float64), power)
+        if not self.subnormals:
+            values[~normal] = 0.0
+        if self.specials == "ieee":
+            values[self._top_code + 1] = np.inf
+            values[self._top_code + 2 :] = np.nan
+        elif self.specials == "max_is_nan":
+            values[-1] = np.nan
+        if self.signed:
+            values = np.concatenate([values, -values])
+            if self.specials == "negative_zero_is_nan":
+                values[len(magnitudes)] = np.nan
+        values.setflags(write=False)
+        return values
+
+    def table(self) -> NDArray[np.float64]:
+        """The value of every code, in the order of the codes; shape (2^code_bits,), float64, read-only.
+
+        Raises:
+            InputError: more than 16 bits.
+        """
+        return self._table
 
     def storage_bytes(self, elements: int) -> int:
         """Bytes that ``elements`` densely packed elements take."""
-        return -(-elements * self.bits // 8)
+        return _packed_bytes(elements, self.bits)
+
+
+class _Stepped:
+    """What integers and fixed-point numbers share: values that are multiples of a step."""
+
+    bits: int
+    signed: bool
+    symmetric: bool
+    fraction_bits: int
+
+    @property
+    def code_min(self) -> int:
+        """Smallest integer code."""
+        return (-(1 << (self.bits - 1)) + int(self.symmetric)) if self.signed else 0
+
+    @property
+    def code_max(self) -> int:
+        """Largest integer code."""
+        return (1 << (self.bits - int(self.signed))) - 1
+
+    @property
+    def step(self) -> float:
+        """Gap between neighbouring values."""
+        return math.ldexp(1.0, -self.fraction_bits)
+
+    @property
+    def min(self) -> float:
+        """Smallest value."""
+        return self.code_min * self.step
+
+    @property
+    def max(self) -> float:
+        """Largest value."""
+        return self.code_max * self.step
+
+    def table(self) -> NDArray[np.float64]:
+        """The value of every code, in the order of the codes read as unsigned integers; float64, read-only.
+
+        A symmetric format does not use its most negative code, which is NaN here.
+
+        Raises:
+            InputError: more than 16 bits.
+        """
+        import numpy as np
+
+        if self.bits > TABLE_BITS:
+            raise InputError(f"format {self.name!r}: table: {self.bits} bits have too many codes to list; expected ≤ {TABLE_BITS}")  # type: ignore[attr-defined]
+        codes = np.arange(1 << self.bits)
+        values = np.where(self.signed & (codes > self.code_max), codes - (1 << self.bits), codes) * self.step
+        values[values < self.min] = np.nan
+        values.setflags(write=False)
+        return values
+
+    def storage_bytes(self, elements: int) -> int:
+        """Bytes that ``elements`` densely packed elements take."""
+        return _packed_bytes(elements, self.bits)
 
 
 @dataclass(frozen=True)
-class IntFormat:
-    """A two's-complement (signed) or unsigned integer; ``bool`` is an unsigned integer held in a byte."""
+class IntFormat(_Stepped):
+    """A two's-complement (signed) or unsigned integer; ``bool`` is an unsigned integer held in a byte.
+
+    Attributes:
+        name: what it is called.
+        bits: 1 to 64.
+        signed: two's complement, or unsigned.
+        symmetric: without the most negative value (signed only), so that negation never overflows.
+
+    Raises:
+        InputError: a field outside its range.
+    """
 
     name: str
     bits: int
     signed: bool = True
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 64:
+            raise InputError(f"format {self.name!r}: bits: expected 1 to 64, got {self.bits}")
+        if self.symmetric and (not self.signed or self.bits < 2):
+            raise InputError(f"format {self.name!r}: symmetric: only signed integers of at least 2 bits are, got {self.bits} bits")
+
+    @property
+    def fraction_bits(self) -> int:  # type: ignore[override]
+        """Bits after the binary point: none."""
+        return 0
+
+
+@dataclass(frozen=True)
+class FixedFormat(_Stepped):
+    """A fixed-point number: an integer code times 2^−fraction_bits.
+
+    Attributes:
+        name: what it is called.
+        integer_bits: bits before the binary point, the sign included (``q4.12``: 4).
+        fraction_bits: bits after it.
+        signed: two's complement, or unsigned.
+        symmetric: without the most negative value (signed only).
+
+    Raises:
+        InputError: fewer than 1 or more than 64 bits.
+    """
+
+    name: str
+    integer_bits: int
+    fraction_bits: int
+    signed: bool = True
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 64:
+            raise InputError(f"format {self.name!r}: integer_bits + fraction_bits: expected 1 to 64, got {self.bits}")
+        if abs(self.fraction_bits) > 64:
+            raise InputError(f"format {self.name!r}: fraction_bits: expected −64 to 64, got {self.fraction_bits}")
+        if self.symmetric and (not self.signed or self.bits < 2):
+            raise InputError(f"format {self.name!r}: symmetric: only signed numbers of at least 2 bits are, got {self.bits} bits")
+
+    @property
+    def bits(self) -> int:  # type: ignore[override]
+        """Bits of one element."""
+        return self.integer_bits + self.fraction_bits
+
+
+@dataclass(frozen=True)
+class CodebookFormat:
+    """Codes that stand for listed values, times a scale: binary, ternary, NF4, or the centres that clustering found.
+
+    Attributes:
+        name: what it is called.
+        values: the value of each code, ascending; 2 to 65,536 of them, finite.
+
+    Raises:
+        InputError: values that do not ascend, or are not finite.
+    """
+
+    name: str
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        if not 2 <= len(self.values) <= 1 << TABLE_BITS:
+            raise InputError(f"format {self.name!r}: values: expected 2 to {1 << TABLE_BITS}, got {len(self.values)}")
+        if not all(map(math.isfinite, self.values)):
+            raise InputError(f"format {self.name!r}: values: expected finite numbers, got {next(v for v in self.values if not math.isfinite(v))}")
+        for below, above in zip(self.values, self.values[1:], strict=False):
+            if not below < above:
+                raise InputError(f"format {self.name!r}: values: expected ascending numbers, got {below:g} before {above:g}")
+
+    @property
+    def bits(self) -> int:
+        """Bits of one code."""
+        return max(1, math.ceil(math.log2(len(self.values))))
+
+    @property
+    def min(self) -> float:
+        """Smallest value."""
+        return self.values[0]
+
+    @property
+    def max(self) -> float:
+        """Largest value."""
+        return self.values[-1]
+
+    @cached_property
+    def _table(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        values = np.array(self.values)
+        values.setflags(write=False)
+        return values
+
+    def table(self) -> NDArray[np.float64]:
+        """The value of every code; float64, read-only."""
+        return self._table
 
     def storage_bytes(self, elements: int) -> int:
-        """Bytes that ``elements`` densely packed elements take."""
-        return -(-elements * self.bits // 8)
+        """Bytes that the codes of ``elements`` elements take, densely packed; the table itself is not counted."""
+        return _packed_bytes(elements, self.bits)
+
+
+ScaleRounding = Literal["floor", "up", "nearest"]
+"""How a block's scale is found from its largest magnitude ``amax``: ``floor``, 2^(⌊log2 amax⌋ − emax of the element) (OCP MX 1.0,
+section 6.3; a power of two whatever the scale's format, and elements above the largest value saturate); ``up``, the smallest
+scale ≥ amax / largest element (nothing saturates); ``nearest``, amax / largest element rounded to nearest even."""
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """Elements that share one scale for each block of ``block_size``."""
+    """Elements that share one scale for each block of ``block_size``.
+
+    Attributes:
+        name: what it is called.
+        element: format of an element.
+        block_size: elements that share a scale.
+        scale: format of the scale.
+        scale_rounding: how the scale is found; see ``ScaleRounding``.
+        tensor_scale: whether an FP32 scale for the whole tensor brings the block scales into range (NVFP4):
+            amax of the tensor / (largest element × largest scale).
+
+    Raises:
+        InputError: a block of fewer than 1 element, or a rounding that the scale's format cannot have.
+    """
 
     name: str
-    element: FloatFormat | IntFormat
+    element: FloatFormat | IntFormat | FixedFormat
     block_size: int
     scale: FloatFormat
+    scale_rounding: ScaleRounding = "floor"
+    tensor_scale: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise InputError(f"format {self.name!r}: block_size: expected ≥ 1, got {self.block_size}")
+        if self.scale_rounding not in ("floor", "up", "nearest"):
+            raise unknown_name(f"format {self.name!r}: scale_rounding", str(self.scale_rounding), ("floor", "up", "nearest"))
+        if not self.scale.has_nan:
+            raise InputError(f"format {self.name!r}: scale: {self.scale.name!r} has no NaN to mark a block with; expected one that has")
 
     @property
     def bits(self) -> float:
-        """Mean bits of one element in memory, its share of the scale included."""
+        """Mean bits of one element in memory, its share of the block's scale included."""
         return self.element.bits + self.scale.bits / self.block_size
 
+    @property
+    def max(self) -> float:
+        """Largest element × largest scale."""
+        return self.element.max * self.scale.max
+
     def storage_bytes(self, elements: int) -> int:
-        """Bytes that ``elements`` elements take, one scale for each begun block included."""
+        """Bytes that ``elements`` elements take, one scale for each begun block included (a tensor's scale is not)."""
         blocks = math.ceil(elements / self.block_size)
-        return -(-(elements * self.element.bits + blocks * self.scale.bits) // 8)
+        return _packed_bytes(1, elements * self.element.bits + blocks * self.scale.bits)
 
 
-Format = FloatFormat | IntFormat | BlockFormat
+Format = FloatFormat | IntFormat | FixedFormat | CodebookFormat | BlockFormat
 
-_FLOATS = [
+_NF4 = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+_PLAIN: list[Format] = [
     FloatFormat("fp64", 11, 52),
     FloatFormat("fp32", 8, 23),
     FloatFormat("tf32", 8, 10, storage_bits=32),
     FloatFormat("bf16", 8, 7),
     FloatFormat("fp16", 5, 10),
     FloatFormat("e5m2", 5, 2),
-    FloatFormat("e5m2fnuz", 5, 2),
+    FloatFormat("e5m2fnuz", 5, 2, bias=16, specials="negative_zero_is_nan"),
     FloatFormat("e4m3", 4, 3),
-    FloatFormat("e4m3fn", 4, 3),
-    FloatFormat("e4m3fnuz", 4, 3),
+    FloatFormat("e4m3fn", 4, 3, specials="max_is_nan"),
+    FloatFormat("e4m3fnuz", 4, 3, bias=8, specials="negative_zero_is_nan"),
+    FloatFormat("e4m3b11fnuz", 4, 3, bias=11, specials="negative_zero_is_nan"),
     FloatFormat("e3m4", 3, 4),
-    FloatFormat("e3m2fn", 3, 2),
-    FloatFormat("e2m3fn", 2, 3),
-    FloatFormat("e2m1fn", 2, 1),
-    FloatFormat("e8m0fnu", 8, 0, signed=False),
+    FloatFormat("e3m2fn", 3, 2, specials="none"),
+    FloatFormat("e2m3fn", 2, 3, specials="none"),
+    FloatFormat("e2m1fn", 2, 1, specials="none"),
+    FloatFormat("e8m0fnu", 8, 0, specials="max_is_nan", signed=False, zero=False),
+    FloatFormat("e8m13", 8, 13),  # what FP8 tensor cores keep of a sum
+    *(IntFormat(f"int{b}", b) for b in (*range(2, 17), 32, 64)),
+    *(IntFormat(f"int{b}_symmetric", b, symmetric=True) for b in range(2, 17)),
+    *(IntFormat(f"uint{b}", b, signed=False) for b in (*range(1, 17), 32, 64)),
+    CodebookFormat("binary", (-1.0, 1.0)),
+    CodebookFormat("ternary", (-1.0, 0.0, 1.0)),
+    CodebookFormat("nf4", _NF4),
 ]
-_INTS = [IntFormat(f"int{b}", b) for b in (*range(2, 17), 32, 64)] + [
-    IntFormat(f"uint{b}", b, signed=False) for b in (*range(1, 17), 32, 64)
-]
-_PLAIN: list[Format] = [*_FLOATS, *_INTS]
 _BY_NAME: dict[str, Format] = {f.name: f for f in _PLAIN}
 _BY_NAME["bool"] = IntFormat("bool", 8, signed=False)
 # A complex number is carried for its bytes: two floats.
@@ -99,11 +474,12 @@ _BY_NAME["complex64"] = FloatFormat("complex64", 8, 23, storage_bits=64)
 _BY_NAME["complex128"] = FloatFormat("complex128", 11, 52, storage_bits=128)
 
 
-def _block(name: str, element: str, block_size: int, scale: str) -> None:
-    element_format, scale_format = _BY_NAME[element], _BY_NAME[scale]
-    assert isinstance(element_format, FloatFormat | IntFormat)
+def _block(name: str, element: str | FixedFormat, block_size: int, scale: str, **more: Any) -> None:
+    found = _BY_NAME[element] if isinstance(element, str) else element
+    scale_format = _BY_NAME[scale]
+    assert isinstance(found, FloatFormat | IntFormat | FixedFormat)
     assert isinstance(scale_format, FloatFormat)
-    _BY_NAME[name] = BlockFormat(name, element_format, block_size, scale_format)
+    _BY_NAME[name] = BlockFormat(name, found, block_size, scale_format, **more)
 
 
 _block("mxfp8_e4m3", "e4m3fn", 32, "e8m0fnu")
@@ -111,33 +487,56 @@ _block("mxfp8_e5m2", "e5m2", 32, "e8m0fnu")
 _block("mxfp6_e2m3", "e2m3fn", 32, "e8m0fnu")
 _block("mxfp6_e3m2", "e3m2fn", 32, "e8m0fnu")
 _block("mxfp4", "e2m1fn", 32, "e8m0fnu")
-_block("mxint8", "int8", 32, "e8m0fnu")
-_block("nvfp4", "e2m1fn", 16, "e4m3fn")
+_block("mxint8", FixedFormat("q2.6_symmetric", 2, 6, symmetric=True), 32, "e8m0fnu")
+_block("nvfp4", "e2m1fn", 16, "e4m3fn", scale_rounding="nearest", tensor_scale=True)
 
-_FIXED_POINT = re.compile(r"^(u?)q(\d+)\.(\d+)$")
+_FIXED_POINT = re.compile(r"^(u?)q(\d{1,2})\.(\d{1,2})$")
+_ANY_FLOAT = re.compile(r"^e(\d{1,2})m(\d{1,2})$")
 
 
 def format_names() -> list[str]:
-    """Names of every bundled format (fixed-point ``q4.12`` and ``uq4.12`` are understood besides)."""
+    """Names of every format there is by name (``q4.12``, ``uq4.12`` and any IEEE-like ``e6m9`` are understood besides)."""
     return sorted(_BY_NAME)
 
 
-def get_format(name: str) -> Format:
-    """The format called ``name``.
+def register_format(new: Format) -> Format:
+    """Make a format of your own known by its name, so that recipes and workloads can use it.
+
+    Raises:
+        InputError: the name belongs to another format.
+    """
+    try:
+        known = get_format(new.name)
+    except InputError:
+        _BY_NAME[new.name] = new
+        return new
+    if known != new:
+        raise InputError(f"format: the name {new.name!r} belongs to {known!r}; give yours another")
+    return new
+
+
+def get_format(name: str | Format) -> Format:
+    """The format called ``name`` (a format is returned as it is).
+
+    Besides the listed names: fixed point ``q4.12`` (signed, 4 bits before the point, the sign among them, 12 after) and
+    ``uq4.12``; ``e6m9``, an IEEE-like float with 6 exponent and 9 mantissa bits.
 
     Raises:
         InputError: no such format; the message lists the nearest names.
     """
+    if isinstance(name, Format):
+        return name
     if not isinstance(name, str):
         raise InputError(f"format: expected a name such as 'bf16', got {name!r}")
     found = _BY_NAME.get(name)
     if found is not None:
         return found
     fixed = _FIXED_POINT.match(name)
-    if fixed:
-        bits = int(fixed[2]) + int(fixed[3])
-        if bits:
-            return IntFormat(name, bits, signed=not fixed[1])
+    if fixed and 1 <= int(fixed[2]) + int(fixed[3]) <= 64:
+        return FixedFormat(name, int(fixed[2]), int(fixed[3]), signed=not fixed[1])
+    own = _ANY_FLOAT.match(name)
+    if own and 1 <= int(own[1]) <= 11 and 1 <= int(own[2]) <= 52 and int(own[1]) + int(own[2]) > 1:
+        return FloatFormat(name, int(own[1]), int(own[2]))
     raise unknown_name("format", name, _BY_NAME)
 
 

@@ -1,0 +1,24 @@
+"""Independent parts of an array on several threads. Kernels release the interpreter's lock; bits never depend on the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Part = TypeVar("Part")
+
+SMALLEST_PART = 1 << 16
+"""Elements below which another thread costs more than it saves."""
+
+
+def run_parts(work: Callable[[int, int], Part], count: int, *, smallest: int = SMALLEST_PART) -> list[Part]:
+    """``work(start, stop)`` over parts of ``range(count)``, on as many threads as numba is set to use; results in order."""
+    from numba import get_num_threads
+
+    threads = min(int(get_num_threads()), max(1, count // smallest))
+    if threads <= 1:
+        return [work(0, count)]
+    bounds = [count * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        return list(pool.map(work, bounds[:-1], bounds[1:]))

@@ -1,0 +1,267 @@
+"""``encode`` and ``decode``: real numbers to the integer codes of a format, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numerics.errors import InputError
+from numerics.formats import TABLE_BITS, BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
+from numerics.packing import check_codes, code_dtype, pack, unpack
+from numerics.quantizer import Request, as_floats, check_scale, is_tensor, make_draw
+from numerics.rounding import RANDOM_BITS, overflow_policy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class BlockCodes:
+    """A tensor in a block format.
+
+    Attributes:
+        format: the block format.
+        codes: codes of the elements, unsigned integers; the shape of the tensor, or packed bytes of its elements with the
+            blocks' axis moved last.
+        scales: codes of the blocks' scales; the shape of the tensor with ``axis`` moved last and divided by the block size.
+        tensor_scale: scale of the whole tensor (1 where the format has none).
+        axis: along which blocks run.
+        shape: of the tensor.
+        packed: whether ``codes`` are packed.
+    """
+
+    format: BlockFormat
+    codes: Any
+    scales: Any
+    tensor_scale: float
+    axis: int
+    shape: tuple[int, ...]
+    packed: bool = False
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of codes and scales, densely packed."""
+        return self.format.storage_bytes(int(np.prod(self.shape, dtype=np.int64)))
+
+
+def encode(
+    x: Any,
+    fmt: str | Format,
+    *,
+    rounding: str = "nearest_even",
+    overflow: str | None = None,
+    scale: Any = None,
+    zero_point: int = 0,
+    axis: int = -1,
+    seed: Any = None,
+    random_bits: int = RANDOM_BITS,
+    packed: bool = False,
+) -> Any:
+    """The integer codes of ``x`` in a format, rounded as ``quantize`` does.
+
+    Args:
+        x, fmt, rounding, overflow, scale, zero_point, axis, seed, random_bits: as for ``quantize``.
+        packed: several codes of a format of fewer than 16 bits to a byte, flat, the first in the lowest bits.
+
+    Returns:
+        Codes in the narrowest unsigned type (integers in two's complement), of the shape of x, or flat bytes where packed; a
+        torch tensor for a tensor. For a block format, ``BlockCodes``.
+
+    Raises:
+        InputError: as ``quantize``; a format wider than 16 bits cannot be packed.
+    """
+    request = Request.check(fmt, rounding, overflow, zero_point)
+    if is_tensor(x):
+        from numerics import _tensors
+
+        return _tensors.encode(x, request, scale, axis, seed, random_bits, packed)
+    array, _ = as_floats(x)
+    draw = make_draw(rounding, seed, random_bits, array.shape)
+    scales = check_scale(scale, request.fmt, array.shape, array.dtype)
+    if isinstance(request.fmt, BlockFormat):
+        return _encode_blocks(array, request, scales, axis, draw, packed)
+    codes = _codes(array, request, scales, draw)
+    return pack(codes, request.fmt.bits) if packed else codes
+
+
+def _codes(x: NDArray[Any], request: Request, scale: Any, draw: Any) -> NDArray[Any]:
+    from numerics import _arrays
+    from numerics import _kernels as k
+    from numerics._parallel import run_parts
+
+    fmt = request.fmt
+    bits = fmt.code_bits if isinstance(fmt, FloatFormat) else int(fmt.bits)
+    if isinstance(scale, np.ndarray):
+        x, scale = np.divide(x, scale), None
+    if isinstance(fmt, CodebookFormat):
+        return _arrays.codebook_codes(x if scale is None else x / scale, fmt, request.rounding).astype(code_dtype(bits))
+    codes = np.empty(x.shape, code_dtype(bits))
+    if x.size == 0:
+        return codes
+    if isinstance(fmt, IntFormat | FixedFormat):
+        # Without the scale: the integers themselves.
+        values = np.empty_like(x)
+        _arrays.convert(x if scale is None else x / scale, values, request, None, -1, draw)
+        steps = np.rint(values.astype(np.float64) / fmt.step).astype(np.int64) + request.zero_point
+        return (steps & ((1 << bits) - 1)).astype(codes.dtype)
+    assert isinstance(fmt, FloatFormat)
+    width = 8 * x.dtype.itemsize
+    if not (fmt.signed and fmt.zero):
+        # The values are settled first; coding them rounds nothing any more.
+        values = np.empty_like(x)
+        _arrays.convert(x if scale is None else x / scale, values, request, None, -1, draw)
+        x, scale, draw = values, None, replace(draw, key=0, kept=0, words=None)
+        request = replace(request, rounding="toward_zero", mode=k.TOWARD_ZERO)
+    chosen = _arrays.plan(fmt, request.rounding, request.overflow, width)
+    if width == 32 and fmt.mantissa_bits >= 23:
+        chosen = _arrays.plan(fmt, request.rounding, request.overflow, 64)
+    source, result = x.reshape(-1), codes.reshape(-1)
+    factor, scaled = (x.dtype.type(1), 0) if scale is None else (scale, 1)
+    mode, key, kept, words = _arrays.random_arguments(request, draw)
+    packed = chosen.packed
+
+    def work(start: int, stop: int) -> bool:
+        return k.encode(source, result, start, stop, factor, packed, key, kept, words, mode, chosen.how, scaled)
+
+    if any(run_parts(work, source.size)) and overflow_policy(fmt, request.overflow).nan is None:
+        raise _arrays.nan_error(fmt)
+    return codes
+
+
+def _encode_blocks(x: NDArray[Any], request: Request, scale: Any, axis: int, draw: Any, packed: bool) -> BlockCodes:
+    from numerics import _blocks
+
+    fmt = request.fmt
+    assert isinstance(fmt, BlockFormat)
+    axis = _blocks.check_axis(x.shape, axis, fmt)
+    values = np.empty_like(x)
+    found = _blocks.convert(x, values, request, scale, axis, draw)
+    moved = np.ascontiguousarray(np.moveaxis(values, axis, -1))
+    factors = (found.scales * found.tensor_scale).astype(np.float32).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        elements = moved.reshape(-1, fmt.block_size).astype(np.float64) / np.where(factors > 0, factors, 1)[:, None]
+    elements[np.isnan(factors)] = 0
+    # The quotient is off its element by rounding only; nearest takes it back.
+    exact = replace(request, fmt=fmt.element, overflow="saturate", rounding="nearest_even", mode=0)
+    codes = _codes(elements, exact, None, replace(draw, key=0, kept=0, words=None)).reshape(moved.shape)
+    codes = pack(codes, fmt.element.bits) if packed else np.ascontiguousarray(np.moveaxis(codes, -1, axis))
+    scales = _codes(found.scales, Request.check(fmt.scale, "nearest_even", "saturate"), None, replace(draw, key=0, kept=0, words=None))
+    shape = (*moved.shape[:-1], moved.shape[-1] // fmt.block_size)
+    return BlockCodes(fmt, codes, scales.reshape(shape), found.tensor_scale, axis, x.shape, packed)
+
+
+def decode(
+    codes: Any,
+    fmt: str | Format | None = None,
+    *,
+    scale: Any = None,
+    zero_point: int = 0,
+    shape: tuple[int, ...] | None = None,
+    dtype: Any = np.float32,
+) -> Any:
+    """The values that codes stand for.
+
+    Args:
+        codes: unsigned integer codes (as ``encode`` gives them), or ``BlockCodes``; with ``shape``, packed bytes.
+        fmt: their format; left out for ``BlockCodes``.
+        scale, zero_point: what they were encoded with.
+        shape: of the result, for packed codes.
+        dtype: ``numpy.float32`` or ``numpy.float64``.
+
+    Returns:
+        Values, of the shape of the codes (a tensor for a tensor).
+
+    Raises:
+        InputError: a code that does not fit the format's bits, packed bytes that do not fill the shape, a type that cannot
+            hold the values.
+    """
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise InputError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+    if isinstance(codes, BlockCodes):
+        if fmt is not None or scale is not None or zero_point or shape is not None:
+            raise InputError("decode: BlockCodes bring their format, scales and shape; leave the other arguments out")
+        if is_tensor(codes.codes):
+            from numerics import _tensors
+
+            return _tensors.decode_blocks(codes, dtype)
+        return _decode_blocks(codes, np.dtype(dtype))
+    if fmt is None:
+        raise InputError("fmt: expected the codes' format")
+    found = get_format(fmt)
+    if isinstance(found, BlockFormat):
+        raise InputError(f"codes: {found.name!r} needs BlockCodes (codes with their scales), got {type(codes).__name__}")
+    if is_tensor(codes):
+        from numerics import _tensors
+
+        return _tensors.decode(codes, found, scale, zero_point, shape, dtype)
+    return _decode(np.asarray(codes), found, scale, zero_point, shape, np.dtype(dtype))
+
+
+def _decode(
+    codes: NDArray[Any], fmt: Any, scale: Any, zero_point: int, shape: tuple[int, ...] | None, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    from numerics.quantizer import check_fits_single
+
+    Request.check(fmt, "nearest_even", None, zero_point)
+    bits = fmt.code_bits if isinstance(fmt, FloatFormat) else int(fmt.bits)
+    if dtype == np.float32:
+        check_fits_single(fmt, "float32")
+        if isinstance(fmt, FloatFormat) and (fmt.mantissa_bits > 23 or fmt.emax > 127):
+            raise InputError(f"dtype: float32 cannot hold the values of {fmt.name!r}; expected float64")
+    if shape is not None:
+        codes = unpack(codes, bits, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    check_codes(codes, bits)
+    if isinstance(fmt, CodebookFormat) and codes.size and int(codes.max()) >= len(fmt.values):
+        raise InputError(f"codes: {fmt.name!r} has {len(fmt.values)} values, got code {int(codes.max())}")
+    if isinstance(fmt, FloatFormat) and bits > TABLE_BITS:
+        values = _wide_float_values(codes, fmt).astype(dtype)
+    elif isinstance(fmt, FloatFormat | CodebookFormat):
+        values = fmt.table().astype(dtype)[codes]
+    else:
+        steps = codes.astype(np.int64)
+        if fmt.signed:
+            steps = np.where(steps > fmt.code_max, steps - (1 << bits), steps)
+        if steps.size and int(steps.min()) < fmt.code_min:
+            raise InputError(f"codes: {fmt.name!r} does not use code {1 << (bits - 1)} (its smallest value is {fmt.code_min})")
+        values = ((steps - zero_point) * fmt.step).astype(dtype)
+    scales = check_scale(scale, fmt, values.shape, dtype)
+    return values if scales is None else values * scales
+
+
+def _wide_float_values(codes: NDArray[Any], fmt: FloatFormat) -> NDArray[np.float64]:
+    """Values of codes too wide for a table; float64."""
+    m = fmt.mantissa_bits
+    wide = codes.astype(np.uint64)
+    fraction = (wide & np.uint64((1 << m) - 1)).astype(np.float64)
+    field = ((wide >> np.uint64(m)) & np.uint64((1 << fmt.exponent_bits) - 1)).astype(np.int64)
+    normal = field > 0 if fmt.zero else np.ones(field.shape, bool)
+    significand = fraction + normal * 2.0**m
+    if not fmt.subnormals:
+        significand[~normal] = 0.0
+    values = np.ldexp(significand, np.where(normal, field - int(fmt.zero), 0) + fmt.emin - m)
+    top = (1 << fmt.exponent_bits) - 1
+    if fmt.specials == "ieee":
+        values = np.where(field == top, np.where(fraction > 0, np.nan, np.inf), values)
+    elif fmt.specials == "max_is_nan":
+        values = np.where((field == top) & (fraction == 2.0**m - 1), np.nan, values)
+    if fmt.signed:
+        negative = (wide >> np.uint64(fmt.exponent_bits + m)) > 0
+        values = np.where(negative, -values, values)
+        if fmt.specials == "negative_zero_is_nan":
+            values = np.where(negative & (field == 0) & (fraction == 0), np.nan, values)
+    return values
+
+
+def _decode_blocks(codes: BlockCodes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    fmt = codes.format
+    moved_shape = (*codes.shape[: codes.axis], *codes.shape[codes.axis + 1 :], codes.shape[codes.axis])
+    if codes.packed:
+        elements = _decode(codes.codes, fmt.element, None, 0, moved_shape, np.dtype(np.float64))
+    else:
+        elements = np.moveaxis(_decode(np.asarray(codes.codes), fmt.element, None, 0, None, np.dtype(np.float64)), codes.axis, -1)
+    scales = _decode(np.asarray(codes.scales), fmt.scale, None, 0, None, np.dtype(np.float64))
+    factors = (scales * codes.tensor_scale).astype(np.float32).astype(np.float64)
+    values = elements.reshape(*scales.shape, fmt.block_size) * factors[..., None]
+    return np.ascontiguousarray(np.moveaxis(values.reshape(moved_shape), -1, codes.axis)).astype(dtype)
