@@ -96,7 +96,7 @@ def _convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, d
         np.multiply(fmt.table().astype(x.dtype)[codes], 1 if scale is None else scale, out=out)
         return
     width = 8 * x.dtype.itemsize
-    if isinstance(fmt, FloatFormat) and _has_every_float(fmt, width) and scale is None:
+    if isinstance(fmt, FloatFormat) and has_every_float(fmt, width) and scale is None:
         np.copyto(out, x)
         return
     source, result = x.reshape(-1), out.reshape(-1)
@@ -108,8 +108,13 @@ def _convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, d
         low, high = (number((code - request.zero_point) * fmt.step) for code in (fmt.code_min, fmt.code_max))
         magic = number(1.5 * 2.0 ** (23 if width == 32 else 52) * fmt.step)
 
+        narrow = max(-low, high) <= magic / 4
+        how = k.BY_ADDING if mode == k.NEAREST_EVEN and narrow else k.GENERAL
+
         def work(start: int, stop: int) -> bool:
-            return k.convert_steps(source, result, start, stop, factor, low, high, magic, packed, key, kept, words, mode, scaled)
+            return k.convert_steps(
+                source, result, start, stop, factor, low, high, magic, packed, key, kept, words, mode, how, scaled
+            )
 
         if any(run_parts(work, source.size)):
             raise nan_error(fmt)
@@ -129,7 +134,7 @@ def _convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, d
         _mend_unusual(values, result, request, factor)
 
 
-def _has_every_float(fmt: FloatFormat, width: int) -> bool:
+def has_every_float(fmt: FloatFormat, width: int) -> bool:
     """Whether every float of ``width`` bits is a value of the format."""
     mantissa, bias = (23, 127) if width == 32 else (52, 1023)
     wide = fmt.mantissa_bits >= mantissa and fmt.emax >= bias and fmt.emin <= 1 - bias

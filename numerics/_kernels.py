@@ -374,12 +374,14 @@ def encode(x, codes, start, stop, scale, p, key, kept, given, mode, how, scaled)
 
 
 @njit(nogil=True, cache=True)
-def convert_steps(x, out, start, stop, scale, low, high, magic, p, key, kept, given, mode, scaled):
+def convert_steps(x, out, start, stop, scale, low, high, magic, p, key, kept, given, mode, how, scaled):
     """As ``convert`` for integers and fixed point: multiples of a step, clipped to ``low`` … ``high``.
 
-    ``magic`` is 1.5 · 2^(mantissa bits of the float) steps: adding and subtracting it rounds to nearest even.
+    ``magic`` is 1.5 · 2^(mantissa bits of the float) steps: with ``how`` = ``BY_ADDING``, adding and subtracting it rounds to
+    nearest even (the range must end below a third of it).
     """
     literally(mode)
+    literally(how)
     literally(scaled)
     found = magnitude_bits(scale)
     found = found & ~found
@@ -393,11 +395,11 @@ def convert_steps(x, out, start, stop, scale, low, high, magic, p, key, kept, gi
             chance = np.uint64(given[i])
         if scaled:
             value = value / scale
-        if mode != NEAREST_EVEN:
+        if how == GENERAL:
             value = round_element(value, chance, p, mode, GENERAL)
         value = value if value > low else low
         value = value if value < high else high
-        if mode == NEAREST_EVEN:
+        if how == BY_ADDING:
             value = (value + magic) - magic
         if scaled:
             value = value * scale

@@ -202,12 +202,12 @@ def decode(
 def _decode(
     codes: NDArray[Any], fmt: Any, scale: Any, zero_point: int, shape: tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    from numerics.quantizer import check_fits_single
+    from numerics.quantizer import check_fits
 
     Request.check(fmt, "nearest_even", None, zero_point)
     bits = fmt.code_bits if isinstance(fmt, FloatFormat) else int(fmt.bits)
     if dtype == np.float32:
-        check_fits_single(fmt, "float32")
+        check_fits(fmt, 32)
         if isinstance(fmt, FloatFormat) and (fmt.mantissa_bits > 23 or fmt.emax > 127):
             raise InputError(f"dtype: float32 cannot hold the values of {fmt.name!r}; expected float64")
     if shape is not None:

@@ -219,20 +219,23 @@ def _target(out: Any, shape: tuple[int, ...], fmt: Format, dtype: np.dtype[Any])
         dtype = out.dtype
     if dtype not in (np.float16, np.float32, np.float64) and str(dtype) != "bfloat16":
         raise InputError(f"out: expected floats, got {dtype}")
-    if dtype == np.float32:
-        check_fits_single(fmt, "float32")
+    check_fits(fmt, 64 if dtype == np.float64 else 32)
     return np.empty(shape, dtype) if out is None else out
 
 
-def check_fits_single(fmt: Format, dtype: str) -> None:
-    """See that a 32-bit float has every value of the format; a 64-bit format quantises 32-bit floats to themselves."""
+def check_fits(fmt: Format, bits: int) -> None:
+    """See that floats of 32 or 64 bits have every value of the format; a format finer than them quantises to the float itself.
+
+    Raises:
+        InputError: they cannot hold the result.
+    """
+    mantissa, emin, emax = (23, -126, 127) if bits == 32 else (52, -1022, 1023)
     if isinstance(fmt, FloatFormat):
-        if fmt.mantissa_bits > 23 or fmt.emax > 127:
-            return  # finer than the input: nothing is rounded to what float32 lacks (range is checked by value)
-        if not holds(fmt, 23, -126, 127):
-            raise cannot_hold(dtype, fmt)
-    elif isinstance(fmt, IntFormat | FixedFormat) and fmt.bits - int(fmt.signed) > 24:
-        raise cannot_hold(dtype, fmt)
+        if fmt.mantissa_bits > mantissa or fmt.emax > emax or holds(fmt, mantissa, emin, emax):
+            return
+        raise cannot_hold(f"float{bits}", fmt)
+    if isinstance(fmt, IntFormat | FixedFormat) and fmt.bits - int(fmt.signed) > mantissa + 1:
+        raise cannot_hold(f"float{bits}", fmt)
 
 
 def check_scale(scale: Any, fmt: Format, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
