@@ -111,12 +111,12 @@ def _convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, d
         narrow = max(-low, high) <= magic / 4
         how = k.BY_ADDING if mode == k.NEAREST_EVEN and narrow else k.GENERAL
 
-        def work(start: int, stop: int) -> bool:
+        def steps(start: int, stop: int) -> bool:
             return k.convert_steps(
                 source, result, start, stop, factor, low, high, magic, packed, key, kept, words, mode, how, scaled
             )
 
-        if any(run_parts(work, source.size)):
+        if any(run_parts(steps, source.size)):
             raise nan_error(fmt)
         return
     assert isinstance(fmt, FloatFormat)
@@ -125,10 +125,10 @@ def _convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, d
     ordinary = fmt.signed and fmt.zero
     values = None if ordinary else source.copy() if scale is None else source / scale
 
-    def work(start: int, stop: int) -> bool:
+    def floats(start: int, stop: int) -> bool:
         return k.convert(source, result, start, stop, factor, packed, key, kept, words, mode, chosen.how, scaled)
 
-    if any(run_parts(work, source.size)) and overflow_policy(fmt, request.overflow).nan is None:
+    if any(run_parts(floats, source.size)) and overflow_policy(fmt, request.overflow).nan is None:
         raise nan_error(fmt)
     if values is not None:
         _mend_unusual(values, result, request, factor)

@@ -43,7 +43,8 @@ def check_axis(shape: tuple[int, ...], axis: int, fmt: BlockFormat) -> int:
         raise InputError(f"axis: expected {-len(shape)} to {len(shape) - 1} (x has {len(shape)} dimensions), got {axis}")
     if shape[axis] % fmt.block_size:
         raise InputError(
-            f"axis: its length must be a multiple of the block size {fmt.block_size} of {fmt.name!r}, got {shape[axis]} (shape {shape}, axis {axis})"
+            f"axis: expected a length that the block size {fmt.block_size} of {fmt.name!r} divides, got {shape[axis]} "
+            f"(shape {shape}, axis {axis})"
         )
     return axis % len(shape)
 
@@ -102,7 +103,9 @@ def block_scales(largest: NDArray[np.float64], fmt: BlockFormat, tensor_scale: A
     ideal = np.where(np.isfinite(largest), largest, 0.0) / whole / fmt.element.max
     if fmt.scale_rounding == "floor":
         with np.errstate(divide="ignore"):
-            exponent = np.frexp(np.where(np.isfinite(largest), largest, 0.0) / whole)[1] - 1 - _arrays.exponent_of(fmt.element.max)
+            exponent = (
+                np.frexp(np.where(np.isfinite(largest), largest, 0.0) / whole)[1] - 1 - _arrays.exponent_of(fmt.element.max)
+            )
         ideal = np.where(ideal > 0, np.ldexp(1.0, exponent), 0.0)
     mode = {"floor": "nearest_even", "nearest": "nearest_even", "up": "up"}[fmt.scale_rounding]
     scales = quantize(ideal, fmt.scale, rounding=mode, overflow="saturate")

@@ -417,7 +417,7 @@ def shared_exponent(largest, element_emax, element_max, rounding, lowest, highes
     if largest == 0.0:
         return lowest
     if rounding == FLOOR:
-        exponent = np.int64((magnitude_bits(largest) >> np.uint64(52))) - 1023 - element_emax
+        exponent = np.int64(magnitude_bits(largest) >> np.uint64(52)) - 1023 - element_emax
     else:
         ratio = largest / element_max
         bits = magnitude_bits(ratio)
@@ -435,7 +435,24 @@ def shared_exponent(largest, element_emax, element_max, rounding, lowest, highes
 
 @njit(nogil=True, cache=True)
 def convert_blocks(
-    x, out, exponents, first, last, size, p32, p64, key, kept, given, element_emax, element_max, rounding, lowest, highest, mode, how
+    x,
+    out,
+    exponents,
+    first,
+    last,
+    size,
+    p32,
+    p64,
+    key,
+    kept,
+    given,
+    element_emax,
+    element_max,
+    rounding,
+    lowest,
+    highest,
+    mode,
+    how,
 ):
     """Blocks ``first`` to ``last`` of ``size`` consecutive elements, each with a power-of-two scale.
 

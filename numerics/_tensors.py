@@ -19,7 +19,7 @@ from numerics.formats import TABLE_BITS, BlockFormat, CodebookFormat, FixedForma
 from numerics.quantizer import Draw, Request, cannot_hold, check_fits, check_scale, make_draw
 from numerics.rounding import overflow_policy, step_parameters
 
-_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_NUMPY: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 _NARROW = (torch.float16, torch.bfloat16)
 _CHUNK = 1 << 22
 """Elements at a time: a dozen temporaries of eight bytes each."""
@@ -40,7 +40,7 @@ class _StraightThrough(torch.autograd.Function):
 def quantize(x: torch.Tensor, request: Request, scale: Any, axis: int, seed: Any, random_bits: int, out: Any) -> torch.Tensor:
     """``numerics.quantize`` of a tensor."""
     if out is None and x.requires_grad and torch.is_grad_enabled():
-        return _StraightThrough.apply(x, request, scale, axis, seed, random_bits, None)  # type: ignore[no-any-return, no-untyped-call]
+        return _StraightThrough.apply(x, request, scale, axis, seed, random_bits, None)
     _check_target(x, out, request.fmt)
     draw = make_draw(request.rounding, seed, random_bits, tuple(x.shape))
     source = x.detach()
@@ -55,14 +55,14 @@ def quantize(x: torch.Tensor, request: Request, scale: Any, axis: int, seed: Any
     else:
         convert(source, result, request, factor, axis, draw)
     if direct:
-        return out  # type: ignore[no-any-return]
+        return out
     wanted = x.dtype if out is None else out.dtype
     if wanted != result.dtype:
         narrow = result.to(wanted)
         if not torch.equal(narrow.to(result.dtype).nan_to_num(math.pi), result.nan_to_num(math.pi)):
             raise cannot_hold(str(wanted), request.fmt)
         result = narrow
-    return result if out is None else out.copy_(result)  # type: ignore[no-any-return]
+    return result if out is None else out.copy_(result)
 
 
 def _check_target(x: torch.Tensor, out: Any, fmt: Format) -> None:
@@ -225,7 +225,9 @@ def _convert_blocks(x: torch.Tensor, out: torch.Tensor, request: Request, scale:
     for start in range(0, flat.numel(), _CHUNK):
         stop = min(start + _CHUNK, flat.numel())
         if factors.dtype == torch.float64 and x.dtype != torch.float64:
-            rounded = round_tensor(flat[start:stop], _wide_plan(element), element.mode, _chance(element, draw, start, stop, x.device))
+            rounded = round_tensor(
+                flat[start:stop], _wide_plan(element), element.mode, _chance(element, draw, start, stop, x.device)
+            )
             values.view(-1)[start:stop] = rounded
         else:
             target[start:stop] = _round_plain(flat[start:stop], element, draw, start)
@@ -278,8 +280,9 @@ def encode(x: torch.Tensor, request: Request, scale: Any, axis: int, seed: Any, 
     drawn: dict[str, Any] = {"seed": words, "random_bits": random_bits} if request.rounding == "stochastic" else {"seed": words}
     codes = encoding.encode(array, request.fmt, rounding=request.rounding, scale=scale, **arguments, **drawn)
     if isinstance(codes, encoding.BlockCodes):
-        on_device = {name: torch.from_numpy(getattr(codes, name)).to(x.device) for name in ("codes", "scales")}
-        return replace(codes, **on_device)
+        return replace(
+            codes, codes=torch.from_numpy(codes.codes).to(x.device), scales=torch.from_numpy(codes.scales).to(x.device)
+        )
     return torch.from_numpy(codes).to(x.device)
 
 

@@ -147,7 +147,9 @@ def _encode_blocks(x: NDArray[Any], request: Request, scale: Any, axis: int, dra
     exact = replace(request, fmt=fmt.element, overflow="saturate", rounding="nearest_even", mode=0)
     codes = _codes(elements, exact, None, replace(draw, key=0, kept=0, words=None)).reshape(moved.shape)
     codes = pack(codes, fmt.element.bits) if packed else np.ascontiguousarray(np.moveaxis(codes, -1, axis))
-    scales = _codes(found.scales, Request.check(fmt.scale, "nearest_even", "saturate"), None, replace(draw, key=0, kept=0, words=None))
+    scales = _codes(
+        found.scales, Request.check(fmt.scale, "nearest_even", "saturate"), None, replace(draw, key=0, kept=0, words=None)
+    )
     shape = (*moved.shape[:-1], moved.shape[-1] // fmt.block_size)
     return BlockCodes(fmt, codes, scales.reshape(shape), found.tensor_scale, axis, x.shape, packed)
 

@@ -73,7 +73,9 @@ class FloatFormat:
             known = ("ieee", "max_is_nan", "negative_zero_is_nan", "none")
             raise unknown_name(f"{where}: specials", str(self.specials), known)
         if self.specials == "ieee" and self.mantissa_bits == 0:
-            raise InputError(f"{where}: specials: 'ieee' needs a mantissa bit to tell NaN from Inf; expected 'max_is_nan' or 'none'")
+            raise InputError(
+                f"{where}: specials: 'ieee' needs a mantissa bit to tell NaN from Inf; expected 'max_is_nan' or 'none'"
+            )
         if self.specials == "negative_zero_is_nan" and not self.signed:
             raise InputError(f"{where}: specials: 'negative_zero_is_nan' needs a sign bit (signed=True)")
         if not self.zero and self.specials == "negative_zero_is_nan":
@@ -166,7 +168,9 @@ class FloatFormat:
         import numpy as np
 
         if self.code_bits > TABLE_BITS:
-            raise InputError(f"format {self.name!r}: table: {self.code_bits} bits have too many codes to list; expected ≤ {TABLE_BITS}")
+            raise InputError(
+                f"format {self.name!r}: table: {self.code_bits} bits have too many codes to list; expected ≤ {TABLE_BITS}"
+            )
         magnitudes = np.arange(1 << (self.exponent_bits + self.mantissa_bits))
         exponent = magnitudes >> self.mantissa_bits
         fraction = magnitudes & ((1 << self.mantissa_bits) - 1)
@@ -204,6 +208,7 @@ class FloatFormat:
 class _Stepped:
     """What integers and fixed-point numbers share: values that are multiples of a step."""
 
+    name: str
     bits: int
     signed: bool
     symmetric: bool
@@ -245,7 +250,9 @@ class _Stepped:
         import numpy as np
 
         if self.bits > TABLE_BITS:
-            raise InputError(f"format {self.name!r}: table: {self.bits} bits have too many codes to list; expected ≤ {TABLE_BITS}")  # type: ignore[attr-defined]
+            raise InputError(
+                f"format {self.name!r}: table: {self.bits} bits have too many codes to list; expected ≤ {TABLE_BITS}"
+            )
         codes = np.arange(1 << self.bits)
         values = np.where(self.signed & (codes > self.code_max), codes - (1 << self.bits), codes) * self.step
         values[values < self.min] = np.nan
@@ -280,7 +287,9 @@ class IntFormat(_Stepped):
         if not 1 <= self.bits <= 64:
             raise InputError(f"format {self.name!r}: bits: expected 1 to 64, got {self.bits}")
         if self.symmetric and (not self.signed or self.bits < 2):
-            raise InputError(f"format {self.name!r}: symmetric: only signed integers of at least 2 bits are, got {self.bits} bits")
+            raise InputError(
+                f"format {self.name!r}: symmetric: only signed integers of at least 2 bits are, got {self.bits} bits"
+            )
 
     @property
     def fraction_bits(self) -> int:  # type: ignore[override]
@@ -342,8 +351,9 @@ class CodebookFormat:
         object.__setattr__(self, "values", tuple(float(v) for v in self.values))
         if not 2 <= len(self.values) <= 1 << TABLE_BITS:
             raise InputError(f"format {self.name!r}: values: expected 2 to {1 << TABLE_BITS}, got {len(self.values)}")
-        if not all(map(math.isfinite, self.values)):
-            raise InputError(f"format {self.name!r}: values: expected finite numbers, got {next(v for v in self.values if not math.isfinite(v))}")
+        for value in self.values:
+            if not math.isfinite(value):
+                raise InputError(f"format {self.name!r}: values: expected finite numbers, got {value}")
         for below, above in zip(self.values, self.values[1:], strict=False):
             if not below < above:
                 raise InputError(f"format {self.name!r}: values: expected ascending numbers, got {below:g} before {above:g}")
@@ -416,7 +426,9 @@ class BlockFormat:
         if self.scale_rounding not in ("floor", "up", "nearest"):
             raise unknown_name(f"format {self.name!r}: scale_rounding", str(self.scale_rounding), ("floor", "up", "nearest"))
         if not self.scale.has_nan:
-            raise InputError(f"format {self.name!r}: scale: {self.scale.name!r} has no NaN to mark a block with; expected one that has")
+            raise InputError(
+                f"format {self.name!r}: scale: {self.scale.name!r} has no NaN to mark a block with; expected one that has"
+            )
 
     @property
     def bits(self) -> float:

@@ -58,11 +58,13 @@ def make_draw(rounding: str, seed: Any, random_bits: int, shape: tuple[int, ...]
         if seed is not None:
             raise InputError(f"seed: rounding {rounding!r} draws no random bits; leave seed out or give rounding='stochastic'")
         if random_bits != RANDOM_BITS:
-            raise InputError(f"random_bits: rounding {rounding!r} draws none; leave random_bits out or give rounding='stochastic'")
+            raise InputError(
+                f"random_bits: rounding {rounding!r} draws none; leave random_bits out or give rounding='stochastic'"
+            )
         return Draw()
     if seed is None:
         raise InputError(
-            "seed: stochastic rounding needs one: an integer, or an array of random words with the shape of x (of random_bits bits each)"
+            "seed: stochastic rounding needs one: an integer, or an array of random words of random_bits bits, of the shape of x"
         )
     kept = ((1 << random_bits) - 1) << (32 - random_bits)
     if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
@@ -175,7 +177,9 @@ class Request:
         elif overflow == "ieee":
             raise InputError(f"overflow: 'ieee' needs an Inf or a NaN, and {found.name!r} has neither; expected 'saturate'")
         if isinstance(found, CodebookFormat) and rounding not in ("nearest_even", "nearest_away", "up", "down", "toward_zero"):
-            raise InputError(f"rounding: a codebook has no {rounding!r}; expected nearest_even, nearest_away, toward_zero, up or down")
+            raise InputError(
+                f"rounding: a codebook has no {rounding!r}; expected nearest_even, nearest_away, toward_zero, up or down"
+            )
         if not isinstance(zero_point, int | np.integer) or isinstance(zero_point, bool):
             raise InputError(f"zero_point: expected an integer, got {zero_point!r}")
         if zero_point:
@@ -191,7 +195,7 @@ _NAMED_FLOAT = FloatFormat("fp32", 8, 23)
 
 def cannot_hold(dtype: str, fmt: Format) -> InputError:
     """The error for a type that is too narrow for a result."""
-    return InputError(f"out: {dtype} cannot hold the result in {fmt.name!r}; expected a wider float (float32 or float64)")
+    return InputError(f"out: {dtype} cannot hold the result in {fmt.name!r}; expected a type with more bits")
 
 
 def as_floats(x: Any) -> tuple[NDArray[Any], np.dtype[Any]]:
