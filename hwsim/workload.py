@@ -325,6 +325,9 @@ class Workload:
         added to accumulators and take the accumulator's format. An operator that consumes a tensor in another format than
         it is stored in is charged a conversion by the device.
 
+        A recipe with a format for ``elementwise`` values gives it to what operators other than matrix products consume, and
+        to the tensors that any of them reads (or that nobody does); attention is then written out as its products and softmax.
+
         Raises:
             InputError: an unknown recipe, or a workload that a recipe was applied to before.
         """
@@ -336,27 +339,52 @@ class Workload:
         for override in chosen.overrides:
             if not any(fnmatchcase(path, override.pattern) for path in modules):
                 raise InputError(f"recipe {chosen.name!r}: overrides: no module of {self.name!r} matches {override.pattern!r}")
+        weighted = [
+            op.module
+            for op in self.ops
+            if op.is_matrix and op.phase == "forward" and any(self.tensors[t].role == "weight" for t in op.inputs[:2])
+        ]
+        if weighted:
+            chosen = chosen.with_ends(weighted[0], weighted[-1])
+        if chosen.has_elementwise:
+            return self.expanded()._with_formats(chosen)
+        return self._with_formats(chosen)
+
+    def _with_formats(self, chosen: Recipe) -> Workload:
         module: dict[str, str] = {}
+        multiplied: set[str] = set()
+        between: dict[str, bool] = {}
         for op in self.ops:
             for name in (*op.outputs, *op.inputs):
                 module.setdefault(self.tensors[name].owner, op.module)
-        tensors: dict[str, Tensor] = {}
+            for position, name in enumerate(op.inputs):
+                owner = self.tensors[name].owner
+                operand = op.is_matrix and (position < 2 or isinstance(op, Attention))
+                if op.is_matrix and position < 2:
+                    multiplied.add(owner)
+                between[owner] = between.get(owner, False) or not operand
 
-        multiplied = {self.tensors[name].owner for op in self.ops if op.is_matrix for name in op.inputs[:2]}
-
-        def format_in(owner: Tensor, path: str) -> str:
+        def format_in(owner: Tensor, path: str, elementwise: bool) -> str:
             if owner.role == "index" or not is_float(owner.format):
                 return owner.format
             if owner.role == "weight" and len(owner.shape) <= 1 and owner.name not in multiplied:
                 return chosen.format_for("accumulator", path)
-            return chosen.format_for(_RECIPE_ROLE[owner.role], path)
+            role = _RECIPE_ROLE[owner.role]
+            return chosen.elementwise_for(role, path) if elementwise else chosen.format_for(role, path)
 
-        stored = {name: format_in(tensor, module.get(name, "")) for name, tensor in self.tensors.items() if tensor.owner == name}
-        for name, tensor in self.tensors.items():
-            tensors[name] = replace(tensor, format=stored[tensor.owner])
+        stored = {
+            name: format_in(tensor, module.get(name, ""), between.get(name, True))
+            for name, tensor in self.tensors.items()
+            if tensor.owner == name
+        }
+        tensors = {name: replace(tensor, format=stored[tensor.owner]) for name, tensor in self.tensors.items()}
         ops = []
         for op in self.ops:
-            operands = tuple(format_in(self.tensors[self.tensors[name].owner], op.module) for name in op.inputs)
+            owners = [self.tensors[self.tensors[name].owner] for name in op.inputs]
+            operands = tuple(
+                format_in(owner, op.module, not (op.is_matrix and (position < 2 or isinstance(op, Attention))))
+                for position, owner in enumerate(owners)
+            )
             ops.append(replace(op, formats=OpFormats(operands, chosen.format_for("accumulator", op.module))))
         return replace(self, ops=tuple(ops), tensors=tensors, recipe=chosen.name)
 

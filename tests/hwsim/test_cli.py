@@ -16,6 +16,7 @@ from hwsim import progress, zoo
 from hwsim.cli import main
 from hwsim.registry import device_classes, device_names, get_device
 from hwsim.workload import load_json
+from numerics import format_names
 
 FILES = {
     "broken.onnx": "this is no protobuf",
@@ -245,6 +246,20 @@ def test_devices_lists_shows_and_gives_templates(run, report, files):
         assert report("run", "gemm.csv", "--device", "template.yaml")["totals"]["macs"] == 624
 
 
+def test_formats_lists_shows_and_tabulates(run, report):
+    _, listed, _ = run("formats")
+    names = [line.split()[0] for line in listed.splitlines()[1:] if line and not line.startswith("q4.12")]
+    assert sorted(names) == format_names()
+    assert names.index("int9") < names.index("int10")
+    assert [row["name"] for row in report("formats")] == names
+    assert report("formats", "e4m3fn")["max"] == 448
+    _, shown, _ = run("formats", "q4.12")
+    assert dict(line.split(maxsplit=1) for line in shown.splitlines())["max"] == "7.99976"
+    _, table, _ = run("formats", "e2m1fn", "--table")
+    assert table.splitlines()[:8] == [f"0x{i}  {v}" for i, v in enumerate([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])]
+    assert report("formats", "e5m2", "--table")[0x7C:0x7E] == ["inf", "nan"]
+
+
 def test_models_lists_the_zoo(run, report):
     _, listed, _ = run("models")
     assert [line.split()[0] for line in listed.splitlines()[1 : 1 + len(zoo.names())]] == list(zoo.names())
@@ -277,7 +292,7 @@ def test_formats_travel_in_a_traced_file(run, report, tmp_path):
 def test_help_names_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    for name in ("compare", "devices", "models", "run", "trace"):
+    for name in ("compare", "devices", "formats", "models", "run", "trace"):
         assert re.search(rf"^  {name} +\w", out, re.MULTILINE)
     code, out, _ = run()
     assert code == 2
@@ -301,6 +316,10 @@ BAD = {
         "model: unknown name 'resnet51'; did you mean 'resnet50' or 'resnet18' or 'alexnet'?",
     ),
     "device": (("run", "mlp0", "--device", "tpu_v3"), "device: unknown name 'tpu_v3'; did you mean 'tpu_v1'?"),
+    "format": (("formats", "e4m3fb"), "format: unknown name 'e4m3fb'; did you mean 'e4m3fn' or "),
+    "table alone": (("formats", "--table"), "--table: expected the name of a format beside it"),
+    "table of blocks": (("formats", "mxfp4", "--table"), "--table: 'mxfp4' has codes for elements and scales; ask for "),
+    "table too long": (("formats", "fp32", "--table"), "format 'fp32': table: 32 bits have too many codes to list"),
     "template": (("devices", "--template", "systolic"), "device kind: unknown name 'systolic'; did you mean"),
     "field": (("run", "mlp0", *ON_TPU, "--set", "rwos=3"), "unknown field 'rwos'; did you mean 'array.rows'?"),
     "no value": (("run", "mlp0", *ON_TPU, "--set", "rows"), "--set: expected FIELD=VALUE"),
