@@ -323,6 +323,38 @@ def test_overrides_decide_by_the_module_that_makes_a_tensor_and_the_one_that_use
     assert formatted.tensors["buf"].format == "bf16"
 
 
+FP8 = Recipe("fp8 products", {"weight": "e4m3fn", "activation": "e4m3fn", "gradient": "e5m2", "elementwise": "bf16"})
+
+
+def test_what_lies_between_products_has_a_format_of_its_own():
+    formatted = two_layers().with_formats(FP8)
+    # x is read by a product alone; h by the ReLU and by a product, y by nobody.
+    assert {name: t.format for name, t in formatted.tensors.items() if t.role != "weight"} == {
+        "x": "e4m3fn",
+        "h": "bf16",
+        "h:1": "bf16",
+        "y": "bf16",
+    }
+    # A product still consumes its operands in the format of its role: the device converts.
+    assert [op.formats.operands for op in formatted.ops] == [("e4m3fn", "e4m3fn", "fp32"), ("bf16",), ("e4m3fn", "e4m3fn")]
+
+
+def test_attention_is_written_out_where_values_between_products_differ():
+    whole = attention(1, 2, 2, 3, 5, 4, 4, "output")
+    assert [op.kind for op in whole.with_formats("bf16").ops] == ["attention"]
+    formatted = whole.with_formats(FP8)
+    consumed = {op.name.rpartition("/")[2]: op.formats.operands for op in formatted.ops}
+    assert consumed == {"scores": ("e4m3fn", "e4m3fn"), "scale": ("bf16",), "softmax": ("bf16",), "values": ("e4m3fn", "e4m3fn")}
+    stored = {name.rpartition(".")[2]: tensor.format for name, tensor in formatted.tensors.items()}
+    assert (stored["scores"], stored["scaled"], stored["probabilities"]) == ("bf16", "bf16", "e4m3fn")
+
+
+def test_the_first_and_the_last_product_with_weights_may_differ():
+    workload = chain("three", [Matmul(name=name, m=2, n=2, k=2, module=name) for name in ("first", "middle", "last")])
+    recipe = Recipe("ends", {"weight": "int4", "activation": "int4"}, first_and_last={"weight": "int8", "activation": "int8"})
+    assert [op.formats.operands for op in workload.with_formats(recipe).ops] == [("int8",) * 2, ("int4",) * 2, ("int8",) * 2]
+
+
 def test_a_second_recipe_is_refused():
     formatted = two_layers().with_formats("int8")
     with raises("workload 'two' already has the formats of recipe 'int8'; give the one without"):
