@@ -91,47 +91,60 @@ def convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, ax
 
 def _convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, draw: Draw) -> None:
     fmt = request.fmt
-    if isinstance(fmt, CodebookFormat):
-        codes = codebook_codes(x if scale is None else x / scale, fmt, request.rounding)
-        np.multiply(fmt.table().astype(x.dtype)[codes], 1 if scale is None else scale, out=out)
-        return
-    width = 8 * x.dtype.itemsize
-    if isinstance(fmt, FloatFormat) and has_every_float(fmt, width) and scale is None:
-        np.copyto(out, x)
-        return
     source, result = x.reshape(-1), out.reshape(-1)
-    number = x.dtype.type
-    factor, scaled = (number(1), 0) if scale is None else (scale, 1)
-    mode, key, kept, words = random_arguments(request, draw)
+    if isinstance(fmt, CodebookFormat):
+        convert_codebook(source, result, request, scale)
+        return
     if isinstance(fmt, IntFormat | FixedFormat):
-        packed = Plan(k.GENERAL, width, step_parameters(fmt, width, clipped=True)).packed
-        low, high = (number((code - request.zero_point) * fmt.step) for code in (fmt.code_min, fmt.code_max))
-        magic = number(1.5 * 2.0 ** (23 if width == 32 else 52) * fmt.step)
-
-        narrow = max(-low, high) <= magic / 4
-        how = k.BY_ADDING if mode == k.NEAREST_EVEN and narrow else k.GENERAL
-
-        def steps(start: int, stop: int) -> bool:
-            return k.convert_steps(
-                source, result, start, stop, factor, low, high, magic, packed, key, kept, words, mode, how, scaled
-            )
-
-        if any(run_parts(steps, source.size)):
-            raise nan_error(fmt)
+        convert_steps(source, result, request, scale, draw)
         return
     assert isinstance(fmt, FloatFormat)
+    width = 8 * x.dtype.itemsize
+    policy = overflow_policy(fmt, request.overflow)
+    if has_every_float(fmt, width) and scale is None and policy.infinite == "inf":
+        np.copyto(out, x)
+        return
+    factor, scaled = (x.dtype.type(1), 0) if scale is None else (scale, 1)
+    mode, key, kept, words = random_arguments(request, draw)
     chosen = plan(fmt, request.rounding, request.overflow, width)
     packed = chosen.packed
     ordinary = fmt.signed and fmt.zero
     values = None if ordinary else source.copy() if scale is None else source / scale
+    kernel = k.converter(mode, chosen.how, scaled)
 
-    def floats(start: int, stop: int) -> bool:
-        return k.convert(source, result, start, stop, factor, packed, key, kept, words, mode, chosen.how, scaled)
+    def work(start: int, stop: int) -> bool:
+        part = slice(start, stop)
+        return kernel(source[part], result[part], start, factor, packed, key, kept, words[part])
 
-    if any(run_parts(floats, source.size)) and overflow_policy(fmt, request.overflow).nan is None:
+    if any(run_parts(work, source.size)) and policy.nan is None:
         raise nan_error(fmt)
     if values is not None:
         _mend_unusual(values, result, request, factor)
+
+
+def convert_steps(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, draw: Draw, *, coded: bool = False) -> None:
+    """Integers and fixed point: values, or where ``coded`` their codes, of flat arrays. ``scale``: a number or None."""
+    fmt = request.fmt
+    assert isinstance(fmt, IntFormat | FixedFormat)
+    width, number = 8 * x.dtype.itemsize, x.dtype.type
+    factor, scaled = (number(1), 0) if scale is None else (scale, 1)
+    mode, key, kept, words = random_arguments(request, draw)
+    packed = Plan(k.GENERAL, width, step_parameters(fmt, width, clipped=True)).packed
+    low, high = (number((code - request.zero_point) * fmt.step) for code in (fmt.code_min, fmt.code_max))
+    magic = number(1.5 * 2.0 ** (23 if width == 32 else 52) * fmt.step)
+    narrow = max(-low, high) <= magic / 4
+    how = k.BY_ADDING if mode == k.NEAREST_EVEN and narrow else k.GENERAL
+    per_step, zero, mask = 1 / fmt.step, request.zero_point, (1 << fmt.bits) - 1
+    if not coded:
+        zero, mask = 0, 0
+    kernel = k.step_converter(mode, how, scaled, int(coded))
+
+    def work(start: int, stop: int) -> bool:
+        part = slice(start, stop)
+        return kernel(x[part], out[part], start, factor, low, high, magic, per_step, zero, mask, packed, key, kept, words[part])
+
+    if any(run_parts(work, x.size)):
+        raise nan_error(fmt)
 
 
 def has_every_float(fmt: FloatFormat, width: int) -> bool:
@@ -159,25 +172,44 @@ def _mend_unusual(values: NDArray[Any], out: NDArray[Any], request: Request, fac
         out[zero] = (np.nan if policy.zero == "nan" and fmt.has_nan else smallest) * factor
 
 
+_CODEBOOK_PART = 1 << 16
+"""Elements at a time, so that temporaries stay in the cache."""
+
+
+def convert_codebook(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, *, coded: bool = False) -> None:
+    """Values of a codebook, or where ``coded`` their codes, of flat arrays. ``scale``: a number or None."""
+    fmt = request.fmt
+    assert isinstance(fmt, CodebookFormat)
+    table = fmt.table().astype(x.dtype)
+    factor = x.dtype.type(1) if scale is None else scale
+    for start in range(0, x.size, _CODEBOOK_PART):
+        part = slice(start, start + _CODEBOOK_PART)
+        codes = codebook_codes(x[part] / factor, fmt, request.rounding)
+        out[part] = codes if coded else table[codes] * factor
+
+
 def codebook_codes(x: NDArray[Any], fmt: CodebookFormat, rounding: str) -> NDArray[np.intp]:
     """The code of the value each element goes to: the nearest (of two, the even code, or the one farther from zero), or the
     neighbour in a direction."""
     if np.isnan(x).any():
         raise nan_error(fmt)
-    table = fmt.table()
+    table, x = fmt.table(), x.astype(np.float64)
     last = len(table) - 1
-    above = np.minimum(np.searchsorted(table, x, side="left"), last)
-    below = np.maximum(above - (table[above] != x) * (table[above] > x), 0)
-    if rounding == "up":
-        return above
-    if rounding == "down":
-        return below
+    if rounding in ("nearest_even", "nearest_away"):
+        # Against the sum of two neighbours and its rounding error (Knuth's TwoSum), which together are exact.
+        below, above = table[:-1], table[1:]
+        total = below + above
+        shadow = total - below
+        error = (below - (total - shadow)) + (above - shadow)
+        codes = np.searchsorted(total, 2 * x, side="left")
+        at = np.minimum(codes, last - 1)
+        to_even = (at + 1) % 2 == 0 if rounding == "nearest_even" else np.abs(above[at]) > np.abs(below[at])
+        return codes + ((codes < last) & (total[at] == 2 * x) & ((error[at] < 0) | ((error[at] == 0) & to_even)))
+    up = np.minimum(np.searchsorted(table, x, side="left"), last)
+    down = np.maximum(np.searchsorted(table, x, side="right") - 1, 0)
     if rounding == "toward_zero":
-        return np.where(x > 0, below, above)
-    # The middle of two doubles may not be one: compare exactly by the two gaps, which are exact for values near each other.
-    gap_below, gap_above = x.astype(np.float64) - table[below], table[above] - x.astype(np.float64)
-    tie = (above % 2 == 0) if rounding == "nearest_even" else (np.abs(table[above]) > np.abs(table[below]))
-    return np.where((gap_above < gap_below) | ((gap_above == gap_below) & tie), above, below)
+        return np.where(x > 0, down, up)
+    return up if rounding == "up" else down
 
 
 def exponent_of(value: float) -> int:

@@ -10,14 +10,17 @@ import numpy as np
 
 from numerics import _arrays
 from numerics import _kernels as k
-from numerics._parallel import run_parts
+from numerics._parallel import SMALLEST_PART, run_parts
 from numerics.errors import InputError
-from numerics.formats import BlockFormat, FloatFormat
+from numerics.formats import BlockFormat, FixedFormat, FloatFormat, IntFormat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from numerics.quantizer import Draw, Request
+
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -49,46 +52,74 @@ def check_axis(shape: tuple[int, ...], axis: int, fmt: BlockFormat) -> int:
     return axis % len(shape)
 
 
-def convert(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, axis: int, draw: Draw) -> Blocks:
-    """As ``_arrays.convert`` for a block format; returns the scales, blocks in the order of ``x`` with ``axis`` moved last."""
+def convert(
+    x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, axis: int, draw: Draw, *, coded: bool = False
+) -> Blocks:
+    """As ``_arrays.convert`` for a block format; with ``coded``, ``out`` takes the elements' codes.
+
+    Returns:
+        The scales, blocks in the order of ``x`` with ``axis`` moved last.
+    """
     fmt = request.fmt
     assert isinstance(fmt, BlockFormat)
     axis = check_axis(x.shape, axis, fmt)
     if axis == x.ndim - 1:
-        return _convert_last(x.reshape(-1), out.reshape(-1), request, scale, draw)
+        return _convert_last(x, out, request, scale, draw, coded)
     source = np.ascontiguousarray(np.moveaxis(x, axis, -1))
     if draw.words is not None:
         words = np.ascontiguousarray(np.moveaxis(draw.words.reshape(x.shape), axis, -1)).reshape(-1)
         draw = replace(draw, words=words)
-    result = np.empty_like(source)
-    found = _convert_last(source.reshape(-1), result.reshape(-1), request, scale, draw)
+    result = np.empty(source.shape, out.dtype)
+    found = _convert_last(source, result, request, scale, draw, coded)
     out[...] = np.moveaxis(result, -1, axis)
     return found
 
 
-def _convert_last(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, draw: Draw) -> Blocks:
+def _convert_last(x: NDArray[Any], out: NDArray[Any], request: Request, scale: Any, draw: Draw, coded: bool) -> Blocks:
     fmt = request.fmt
     assert isinstance(fmt, BlockFormat)
-    if fmt.scale.mantissa_bits == 0 and not fmt.tensor_scale:
-        return _convert_by_powers(x, out, request, draw)
-    size = fmt.block_size
-    rows = x.reshape(-1, size)
-    with np.errstate(invalid="ignore"):
-        largest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
+    rows, results = x.reshape(-1, fmt.block_size), out.reshape(-1, fmt.block_size)
+    by_powers = fmt.scale.mantissa_bits == 0 and not fmt.tensor_scale
+    return (_convert_by_powers if by_powers else _convert_by_factors)(rows, results, request, scale, draw, coded)
+
+
+def _element_codes(element: FloatFormat | IntFormat | FixedFormat, coded: bool) -> tuple[int, float, int]:
+    """What the kernels give, elements a step, and the mask of a code."""
+    if isinstance(element, FloatFormat):
+        return (k.FLOAT_CODES if coded else k.VALUES), 1.0, 0
+    return (k.STEP_CODES if coded else k.VALUES), 1 / element.step, (1 << element.bits) - 1
+
+
+def _convert_by_factors(
+    rows: NDArray[Any], results: NDArray[Any], request: Request, scale: Any, draw: Draw, coded: bool
+) -> Blocks:
+    """Scales of any value, found first."""
+    fmt = request.fmt
+    assert isinstance(fmt, BlockFormat)
+    largest = np.empty(len(rows))
+    run_parts(lambda start, stop: k.largest_magnitudes(rows[start:stop], largest[start:stop]), len(rows))
     scales, whole = block_scales(largest, fmt, scale)
     # One factor a block, in the type of x: what a decoder multiplies an element by.
     with np.errstate(invalid="ignore"):
-        factors = (scales * whole).astype(np.float32).astype(x.dtype)[:, None]
-    divisors = np.where(factors > 0, factors, 1)  # a block of zeros (or one too small for any scale) becomes zeros
-    values = out.reshape(-1, size)
-    np.divide(rows, divisors, out=values)
-    bad = np.isnan(factors[:, 0])
-    if bad.any():
-        values[bad] = 0
-    elements = replace(request, fmt=fmt.element, overflow="saturate")
-    _arrays.convert(values, values, elements, None, -1, draw)
-    np.multiply(values, factors, out=values)
+        factors = (scales * whole).astype(np.float32).astype(rows.dtype)
+    chosen = _arrays.plan(fmt.element, request.rounding, _element_overflow(fmt.element), 8 * rows.dtype.itemsize)
+    mode, key, kept, words = _arrays.random_arguments(request, draw)
+    words = words.reshape(-1, fmt.block_size)
+    parameters = chosen.packed
+    what, per_step, mask = _element_codes(fmt.element, coded)
+    kernel = k.factor_converter(mode, chosen.how, what)
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        first = start * fmt.block_size
+        kernel(rows[part], results[part], factors[part], first, parameters, key, kept, words[part], per_step, mask)
+
+    run_parts(work, len(rows), smallest=max(1, SMALLEST_PART // fmt.block_size))
     return Blocks(scales, whole)
+
+
+def _element_overflow(element: FloatFormat | IntFormat | FixedFormat) -> str | None:
+    return "saturate" if isinstance(element, FloatFormat) else None
 
 
 def block_scales(largest: NDArray[np.float64], fmt: BlockFormat, tensor_scale: Any) -> tuple[NDArray[np.float64], float]:
@@ -99,6 +130,10 @@ def block_scales(largest: NDArray[np.float64], fmt: BlockFormat, tensor_scale: A
     whole = 1.0
     if fmt.tensor_scale:
         top = float(finite.max(initial=0.0)) if tensor_scale is None else 0.0
+        if top / fmt.max > FLOAT32_MAX:
+            raise InputError(
+                f"x: its largest magnitude {top:g} needs a tensor scale beyond those of float32; expected smaller numbers"
+            )
         whole = float(tensor_scale) if tensor_scale is not None else float(np.float32(top / fmt.max)) or 1.0
     ideal = np.where(np.isfinite(largest), largest, 0.0) / whole / fmt.element.max
     if fmt.scale_rounding == "floor":
@@ -113,30 +148,37 @@ def block_scales(largest: NDArray[np.float64], fmt: BlockFormat, tensor_scale: A
     return scales, whole
 
 
-def _convert_by_powers(x: NDArray[Any], out: NDArray[Any], request: Request, draw: Draw) -> Blocks:
+def _convert_by_powers(
+    rows: NDArray[Any], results: NDArray[Any], request: Request, scale: Any, draw: Draw, coded: bool
+) -> Blocks:
     """Scales that are powers of two: one kernel for scales and elements."""
     fmt = request.fmt
     assert isinstance(fmt, BlockFormat)
     element = fmt.element
-    width = 8 * x.dtype.itemsize
-    overflow = "saturate" if isinstance(element, FloatFormat) else None
+    width = 8 * rows.dtype.itemsize
+    overflow = _element_overflow(element)
     chosen = _arrays.plan(element, request.rounding, overflow, width)
-    wide = _arrays.plan(element, request.rounding, overflow, 64)
-    how = chosen.how if width == 32 else k.GENERAL
+    # Where x / scale may be a subnormal float that matters to the element, only the wide way rounds once.
+    finest = element.smallest_subnormal if isinstance(element, FloatFormat) else element.step
+    how = chosen.how if width == 32 and finest > 2.0**-100 else k.GENERAL
     mode, key, kept, words = _arrays.random_arguments(request, draw)
-    exponents = np.empty(x.size // fmt.block_size, np.int16)
+    words = words.reshape(-1, fmt.block_size)
+    exponents = np.empty(len(rows), np.int16)
     lowest, highest = _arrays.exponent_of(fmt.scale.smallest_subnormal), fmt.scale.emax
     rounding = _arrays.SCALE_ROUNDINGS[fmt.scale_rounding]
-    narrow_parameters, wide_parameters = chosen.packed, wide.packed
+    narrow, wide = chosen.packed, _arrays.plan(element, request.rounding, overflow, 64).packed
     emax, largest = _arrays.exponent_of(element.max), element.max
+    what, per_step, mask = _element_codes(element, coded)
+    kernel = k.block_converter(mode, how, what)
 
     def work(start: int, stop: int) -> None:
-        k.convert_blocks(
-            x, out, exponents, start, stop, fmt.block_size, narrow_parameters, wide_parameters, key, kept, words,
-            emax, largest, rounding, lowest, highest, mode, how,
+        part = slice(start, stop)
+        kernel(
+            rows[part], results[part], exponents[part], start * fmt.block_size, narrow, wide, key, kept, words[part],
+            emax, largest, per_step, mask, rounding, lowest, highest,
         )  # fmt: skip
 
-    run_parts(work, exponents.size, smallest=max(1, (1 << 16) // fmt.block_size))
+    run_parts(work, len(rows), smallest=max(1, SMALLEST_PART // fmt.block_size))
     scales = np.ldexp(1.0, exponents.astype(np.int32))
     scales[exponents > highest] = math.nan
     return Blocks(scales, 1.0)

@@ -9,11 +9,12 @@ Everything lives in this file because numba's cache watches the file of the comp
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import literally, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 # Rounding modes.
@@ -308,6 +309,12 @@ def float_of(typing_context: Any, bits: Any) -> Any:
 
 
 @njit(nogil=True, cache=True, inline="always")
+def step_code(value, per_step, zero, mask):
+    """The code of a whole number of steps, in two's complement."""
+    return (np.int64(value * per_step) + zero) & mask
+
+
+@njit(nogil=True, cache=True, inline="always")
 def random_bits(key, index):
     """32 random bits of the element ``index``, in a 64-bit word: SplitMix64 started at ``key``."""
     z = key + np.uint64(index + 1) * np.uint64(GAMMA)
@@ -316,95 +323,109 @@ def random_bits(key, index):
     return (z ^ (z >> np.uint64(31))) >> np.uint64(32)
 
 
-@njit(nogil=True, cache=True)
-def convert(x, out, start, stop, scale, p, key, kept, given, mode, how, scaled):
-    """``out[i] = round(x[i] / scale) · scale`` for ``start ≤ i < stop``; returns whether there was a NaN.
+@cache
+def converter(mode, how, scaled):
+    """The kernel for a rounding mode, a way to round, and whether there is a scale.
 
-    Args:
-        x, out: flat arrays of one float type.
-        start, stop: the part to do.
-        scale: scalar of the type of x; used where ``scaled``.
-        p: parameters; their width is that of the floats to round in.
-        key, kept: of the random stream, and the mask of its bits that count (``STOCHASTIC``).
-        given: random words, one an element, aligned to the top of 32 bits (``STOCHASTIC_GIVEN``).
-        mode, how, scaled: compile-time constants.
+    Compiled for each: constants of a closure cost a call nothing, where ``numba.literally`` would infer types anew in every call.
     """
-    literally(mode)
-    literally(how)
-    literally(scaled)
-    found = magnitude_bits(scale)
-    found = found & ~found
-    for i in range(start, stop):
-        value = x[i]
-        found |= is_nan(value)
-        chance = np.uint64(0)
-        if mode == STOCHASTIC:
-            chance = random_bits(key, i) & kept
-        elif mode == STOCHASTIC_GIVEN:
-            chance = np.uint64(given[i])
-        if scaled:
-            value = value / scale
-        value = round_element(value, chance, p, mode, how)
-        if scaled:
-            value = value * scale
-        out[i] = value
-    return found != 0
+
+    @njit(nogil=True, cache=True)
+    def convert(x, out, first, scale, p, key, kept, given):
+        """``out[i] = round(x[i] / scale) · scale``; returns whether there was a NaN.
+
+        Args:
+            x, out: flat arrays of one float type, of the same size.
+            first: number of the first element, for the random stream.
+            scale: scalar of the type of x; used where ``scaled``.
+            p: parameters; their width is that of the floats to round in.
+            key, kept: of the random stream, and the mask of its bits that count (``STOCHASTIC``).
+            given: random words, one an element, aligned to the top of 32 bits (``STOCHASTIC_GIVEN``).
+        """
+        # Loops count from 0: an index that might be negative would be read by a gather.
+        found = magnitude_bits(scale)
+        found = found & ~found
+        for i in range(x.size):
+            value = x[i]
+            found |= is_nan(value)
+            chance = np.uint64(0)
+            if mode == STOCHASTIC:
+                chance = random_bits(key, first + i) & kept
+            elif mode == STOCHASTIC_GIVEN:
+                chance = np.uint64(given[i])
+            if scaled:
+                value = value / scale
+            value = round_element(value, chance, p, mode, how)
+            if scaled:
+                value = value * scale
+            out[i] = value
+        return found != 0
+
+    return convert
 
 
-@njit(nogil=True, cache=True)
-def encode(x, codes, start, stop, scale, p, key, kept, given, mode, how, scaled):
-    """As ``convert``, with the integer codes as the result."""
-    literally(mode)
-    literally(how)
-    literally(scaled)
-    found = magnitude_bits(scale)
-    found = found & ~found
-    for i in range(start, stop):
-        value = x[i]
-        found |= is_nan(value)
-        chance = np.uint64(0)
-        if mode == STOCHASTIC:
-            chance = random_bits(key, i) & kept
-        elif mode == STOCHASTIC_GIVEN:
-            chance = np.uint64(given[i])
-        if scaled:
-            value = value / scale
-        codes[i] = encode_element(value, chance, p, mode, how)
-    return found != 0
+@cache
+def encoder(mode, how, scaled):
+    """As ``converter``, with the integer codes as the result."""
+
+    @njit(nogil=True, cache=True)
+    def encode(x, codes, first, scale, p, key, kept, given):
+        found = magnitude_bits(scale)
+        found = found & ~found
+        for i in range(x.size):
+            value = x[i]
+            found |= is_nan(value)
+            chance = np.uint64(0)
+            if mode == STOCHASTIC:
+                chance = random_bits(key, first + i) & kept
+            elif mode == STOCHASTIC_GIVEN:
+                chance = np.uint64(given[i])
+            if scaled:
+                value = value / scale
+            codes[i] = encode_element(value, chance, p, mode, how)
+        return found != 0
+
+    return encode
 
 
-@njit(nogil=True, cache=True)
-def convert_steps(x, out, start, stop, scale, low, high, magic, p, key, kept, given, mode, how, scaled):
-    """As ``convert`` for integers and fixed point: multiples of a step, clipped to ``low`` … ``high``.
+@cache
+def step_converter(mode, how, scaled, coded):
+    """As ``converter`` for integers and fixed point: multiples of a step, clipped to ``low`` … ``high``; where ``coded``, codes
+    in two's complement.
 
     ``magic`` is 1.5 · 2^(mantissa bits of the float) steps: with ``how`` = ``BY_ADDING``, adding and subtracting it rounds to
-    nearest even (the range must end below a third of it).
+    nearest even (the range must end below a third of it). A code is value · ``per_step`` + ``zero``, of the bits in ``mask``.
     """
-    literally(mode)
-    literally(how)
-    literally(scaled)
-    found = magnitude_bits(scale)
-    found = found & ~found
-    for i in range(start, stop):
-        value = x[i]
-        found |= is_nan(value)
-        chance = np.uint64(0)
-        if mode == STOCHASTIC:
-            chance = random_bits(key, i) & kept
-        elif mode == STOCHASTIC_GIVEN:
-            chance = np.uint64(given[i])
-        if scaled:
-            value = value / scale
-        if how == GENERAL:
-            value = round_element(value, chance, p, mode, GENERAL)
-        value = value if value > low else low
-        value = value if value < high else high
-        if how == BY_ADDING:
-            value = (value + magic) - magic
-        if scaled:
-            value = value * scale
-        out[i] = value
-    return found != 0
+
+    @njit(nogil=True, cache=True)
+    def convert(x, out, first, scale, low, high, magic, per_step, zero, mask, p, key, kept, given):
+        found = magnitude_bits(scale)
+        found = found & ~found
+        for i in range(x.size):
+            value = x[i]
+            found |= is_nan(value)
+            chance = np.uint64(0)
+            if mode == STOCHASTIC:
+                chance = random_bits(key, first + i) & kept
+            elif mode == STOCHASTIC_GIVEN:
+                chance = np.uint64(given[i])
+            if scaled:
+                value = value / scale
+            if how == GENERAL:
+                value = round_element(value, chance, p, mode, GENERAL)
+            value = value if value > low else low
+            value = value if value < high else high
+            if how == BY_ADDING:
+                value = (value + magic) - magic
+            if coded:
+                out[i] = step_code(value, per_step, zero, mask)
+            elif scaled:
+                out[i] = value * scale
+            else:
+                out[i] = value
+        return found != 0
+
+    return convert
 
 
 FLOOR, CEILING, NEAREST = range(3)
@@ -433,59 +454,112 @@ def shared_exponent(largest, element_emax, element_max, rounding, lowest, highes
     return min(max(exponent, lowest), highest)
 
 
-@njit(nogil=True, cache=True)
-def convert_blocks(
-    x,
-    out,
-    exponents,
-    first,
-    last,
-    size,
-    p32,
-    p64,
-    key,
-    kept,
-    given,
-    element_emax,
-    element_max,
-    rounding,
-    lowest,
-    highest,
-    mode,
-    how,
-):
-    """Blocks ``first`` to ``last`` of ``size`` consecutive elements, each with a power-of-two scale.
+VALUES, FLOAT_CODES, STEP_CODES = range(3)
+"""What conversion of blocks gives: values, the codes of float elements, or those of integers and fixed point."""
 
-    ``out`` gets the values, ``exponents`` the scales' exponents (``highest + 1`` for a block with Inf or NaN, whose values all
-    become NaN). Elements are rounded in 32-bit floats with ``p32`` where ``how`` is a short form of nearest even and the scale
-    allows it, else in 64-bit floats with ``p64``.
+
+@cache
+def block_converter(mode, how, coded):
+    """The kernel of blocks with power-of-two scales.
+
+    Elements are rounded in 32-bit floats with ``p32`` where ``how`` is a short form of nearest even and the scale allows it, else
+    in 64-bit floats with ``p64``.
     """
-    literally(mode)
-    literally(how)
-    for block in range(first, last):
-        begin = block * size
-        end = begin + size
-        largest = magnitude_bits(x[begin])
-        for i in range(begin, end):
-            largest = higher(largest, magnitude_bits(x[i]))
-        top = np.float64(float_of(largest))
-        if not top < np.inf:
-            exponents[block] = highest + 1
-            for i in range(begin, end):
-                out[i] = np.nan
-            continue
-        exponent = shared_exponent(top, element_emax, element_max, rounding, lowest, highest)
-        exponents[block] = exponent
-        if how != GENERAL and -120 <= exponent <= 120:
-            up, down = x.dtype.type(2.0**exponent), x.dtype.type(2.0**-exponent)
-            for i in range(begin, end):
-                out[i] = round_element(x[i] * down, np.uint64(0), p32, mode, how) * up
-        else:
-            wide_up, wide_down = 2.0**exponent, 2.0**-exponent
-            for i in range(begin, end):
+
+    @njit(nogil=True, cache=True)
+    def convert(
+        x, out, exponents, first, p32, p64, key, kept, given, element_emax, element_max, per_step, mask, rounding, lowest, highest
+    ):
+        """Rows of ``x`` are blocks.
+
+        ``out`` gets the values or codes, ``exponents`` the scales' exponents (``highest + 1`` for a block with Inf or NaN, whose
+        values all become NaN and whose codes 0). ``first`` is the number of the first element, ``given`` has the shape of x or
+        no elements.
+        """
+        blocks, size = x.shape
+        for block in range(blocks):
+            largest = magnitude_bits(x[block, 0])
+            for i in range(size):
+                largest = higher(largest, magnitude_bits(x[block, i]))
+            top = np.float64(float_of(largest))
+            if not top < np.inf:
+                exponents[block] = highest + 1
+                for i in range(size):
+                    out[block, i] = 0 if coded else np.nan
+                continue
+            exponent = shared_exponent(top, element_emax, element_max, rounding, lowest, highest)
+            exponents[block] = exponent
+            if how != GENERAL and -120 <= exponent <= 120:
+                up, down = x.dtype.type(2.0**exponent), x.dtype.type(2.0**-exponent)
+                for i in range(size):
+                    if coded == FLOAT_CODES:
+                        out[block, i] = encode_element(x[block, i] * down, np.uint64(0), p32, mode, how)
+                    elif coded == STEP_CODES:
+                        value = round_element(x[block, i] * down, np.uint64(0), p32, mode, how)
+                        out[block, i] = step_code(value, per_step, 0, mask)
+                    else:
+                        out[block, i] = round_element(x[block, i] * down, np.uint64(0), p32, mode, how) * up
+            else:
+                wide_up, wide_down = 2.0**exponent, 2.0**-exponent
+                for i in range(size):
+                    chance = np.uint64(0)
+                    if mode == STOCHASTIC:
+                        chance = random_bits(key, first + block * size + i) & kept
+                    elif mode == STOCHASTIC_GIVEN:
+                        chance = np.uint64(given[block, i])
+                    wide = np.float64(x[block, i]) * wide_down
+                    if coded == FLOAT_CODES:
+                        out[block, i] = encode_element(wide, chance, p64, mode, GENERAL)
+                    elif coded == STEP_CODES:
+                        out[block, i] = step_code(round_element(wide, chance, p64, mode, GENERAL), per_step, 0, mask)
+                    else:
+                        out[block, i] = round_element(wide, chance, p64, mode, GENERAL) * wide_up
+
+    return convert
+
+
+@njit(nogil=True, cache=True)
+def largest_magnitudes(x, out):
+    """``out[block]``: the largest |x| of a row; NaN where it holds one."""
+    blocks, size = x.shape
+    for block in range(blocks):
+        largest = magnitude_bits(x[block, 0])
+        for i in range(size):
+            largest = higher(largest, magnitude_bits(x[block, i]))
+        out[block] = float_of(largest)
+
+
+@cache
+def factor_converter(mode, how, coded):
+    """The kernel of blocks with scales of any value."""
+
+    @njit(nogil=True, cache=True)
+    def convert(x, out, factors, first, p, key, kept, given, per_step, mask):
+        """``out[block, i] = round(x[block, i] / factors[block]) · factors[block]``, or the code of the quotient.
+
+        A block whose factor is 0 becomes zeros, one whose factor is NaN becomes NaN (codes 0).
+        """
+        blocks, size = x.shape
+        for block in range(blocks):
+            factor = factors[block]
+            if np.isnan(factor):
+                for i in range(size):
+                    out[block, i] = 0 if coded else np.nan
+                continue
+            # A divisor of infinity leaves the signs of a block that becomes zeros.
+            divisor = factor if factor > 0 else x.dtype.type(np.inf)
+            for i in range(size):
                 chance = np.uint64(0)
                 if mode == STOCHASTIC:
-                    chance = random_bits(key, i) & kept
+                    chance = random_bits(key, first + block * size + i) & kept
                 elif mode == STOCHASTIC_GIVEN:
-                    chance = np.uint64(given[i])
-                out[i] = round_element(np.float64(x[i]) * wide_down, chance, p64, mode, GENERAL) * wide_up
+                    chance = np.uint64(given[block, i])
+                value = x[block, i] / divisor
+                if coded == FLOAT_CODES:
+                    out[block, i] = encode_element(value, chance, p, mode, how)
+                elif coded == STEP_CODES:
+                    out[block, i] = step_code(round_element(value, chance, p, mode, how), per_step, 0, mask)
+                else:
+                    out[block, i] = round_element(value, chance, p, mode, how) * factor
+
+    return convert

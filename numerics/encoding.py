@@ -83,7 +83,15 @@ def encode(
     if isinstance(request.fmt, BlockFormat):
         return _encode_blocks(array, request, scales, axis, draw, packed)
     codes = _codes(array, request, scales, draw)
-    return pack(codes, request.fmt.bits) if packed else codes
+    return pack(codes, _code_bits(request.fmt)) if packed else codes
+
+
+_FLOAT_BITS = {np.float32: 24, np.float64: 53}
+"""Bits of the integers that a float type has all of."""
+
+
+def _code_bits(fmt: FloatFormat | IntFormat | FixedFormat | CodebookFormat) -> int:
+    return fmt.code_bits if isinstance(fmt, FloatFormat) else fmt.bits
 
 
 def _codes(x: NDArray[Any], request: Request, scale: Any, draw: Any) -> NDArray[Any]:
@@ -92,20 +100,23 @@ def _codes(x: NDArray[Any], request: Request, scale: Any, draw: Any) -> NDArray[
     from numerics._parallel import run_parts
 
     fmt = request.fmt
-    bits = fmt.code_bits if isinstance(fmt, FloatFormat) else int(fmt.bits)
+    assert not isinstance(fmt, BlockFormat)
+    bits = _code_bits(fmt)
     if isinstance(scale, np.ndarray):
         x, scale = np.divide(x, scale), None
-    if isinstance(fmt, CodebookFormat):
-        return _arrays.codebook_codes(x if scale is None else x / scale, fmt, request.rounding).astype(code_dtype(bits))
     codes = np.empty(x.shape, code_dtype(bits))
     if x.size == 0:
         return codes
+    if isinstance(fmt, CodebookFormat):
+        _arrays.convert_codebook(x.reshape(-1), codes.reshape(-1), request, scale, coded=True)
+        return codes
     if isinstance(fmt, IntFormat | FixedFormat):
-        # Without the scale: the integers themselves.
-        values = np.empty_like(x)
-        _arrays.convert(x if scale is None else x / scale, values, request, None, -1, draw)
-        steps = np.rint(values.astype(np.float64) / fmt.step).astype(np.int64) + request.zero_point
-        return (steps & ((1 << bits) - 1)).astype(codes.dtype)
+        if bits - int(fmt.signed) > _FLOAT_BITS[np.float64]:
+            raise InputError(f"x: no float holds every code of {fmt.name!r}; expected a format of at most 53 bits")
+        if bits - int(fmt.signed) > _FLOAT_BITS[x.dtype.type]:
+            x, scale = (x if scale is None else x / scale).astype(np.float64), None
+        _arrays.convert_steps(x.reshape(-1), codes.reshape(-1), request, scale, draw, coded=True)
+        return codes
     assert isinstance(fmt, FloatFormat)
     width = 8 * x.dtype.itemsize
     if not (fmt.signed and fmt.zero):
@@ -121,9 +132,11 @@ def _codes(x: NDArray[Any], request: Request, scale: Any, draw: Any) -> NDArray[
     factor, scaled = (x.dtype.type(1), 0) if scale is None else (scale, 1)
     mode, key, kept, words = _arrays.random_arguments(request, draw)
     packed = chosen.packed
+    kernel = k.encoder(mode, chosen.how, scaled)
 
     def work(start: int, stop: int) -> bool:
-        return k.encode(source, result, start, stop, factor, packed, key, kept, words, mode, chosen.how, scaled)
+        part = slice(start, stop)
+        return kernel(source[part], result[part], start, factor, packed, key, kept, words[part])
 
     if any(run_parts(work, source.size)) and overflow_policy(fmt, request.overflow).nan is None:
         raise _arrays.nan_error(fmt)
@@ -136,17 +149,10 @@ def _encode_blocks(x: NDArray[Any], request: Request, scale: Any, axis: int, dra
     fmt = request.fmt
     assert isinstance(fmt, BlockFormat)
     axis = _blocks.check_axis(x.shape, axis, fmt)
-    values = np.empty_like(x)
-    found = _blocks.convert(x, values, request, scale, axis, draw)
-    moved = np.ascontiguousarray(np.moveaxis(values, axis, -1))
-    factors = (found.scales * found.tensor_scale).astype(np.float32).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        elements = moved.reshape(-1, fmt.block_size).astype(np.float64) / np.where(factors > 0, factors, 1)[:, None]
-    elements[np.isnan(factors)] = 0
-    # The quotient is off its element by rounding only; nearest takes it back.
-    exact = replace(request, fmt=fmt.element, overflow="saturate", rounding="nearest_even", mode=0)
-    codes = _codes(elements, exact, None, replace(draw, key=0, kept=0, words=None)).reshape(moved.shape)
-    codes = pack(codes, fmt.element.bits) if packed else np.ascontiguousarray(np.moveaxis(codes, -1, axis))
+    codes = np.empty(x.shape, code_dtype(_code_bits(fmt.element)))
+    found = _blocks.convert(x, codes, request, scale, axis, draw, coded=True)
+    moved = np.moveaxis(codes, axis, -1)
+    codes = pack(moved, _code_bits(fmt.element)) if packed else codes
     scales = _codes(
         found.scales, Request.check(fmt.scale, "nearest_even", "saturate"), None, replace(draw, key=0, kept=0, words=None)
     )
@@ -207,7 +213,7 @@ def _decode(
     from numerics.quantizer import check_fits
 
     Request.check(fmt, "nearest_even", None, zero_point)
-    bits = fmt.code_bits if isinstance(fmt, FloatFormat) else int(fmt.bits)
+    bits = _code_bits(fmt)
     if dtype == np.float32:
         check_fits(fmt, 32)
         if isinstance(fmt, FloatFormat) and (fmt.mantissa_bits > 23 or fmt.emax > 127):

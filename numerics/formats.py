@@ -410,7 +410,8 @@ class BlockFormat:
             amax of the tensor / (largest element × largest scale).
 
     Raises:
-        InputError: a block of fewer than 1 element, or a rounding that the scale's format cannot have.
+        InputError: a block of fewer than 1 element, an element without a sign or a zero, a scale without a NaN, an unknown
+            rounding.
     """
 
     name: str
@@ -425,6 +426,8 @@ class BlockFormat:
             raise InputError(f"format {self.name!r}: block_size: expected ≥ 1, got {self.block_size}")
         if self.scale_rounding not in ("floor", "up", "nearest"):
             raise unknown_name(f"format {self.name!r}: scale_rounding", str(self.scale_rounding), ("floor", "up", "nearest"))
+        if not self.element.signed or (isinstance(self.element, FloatFormat) and not self.element.zero):
+            raise InputError(f"format {self.name!r}: element: expected a signed format with a zero, got {self.element.name!r}")
         if not self.scale.has_nan:
             raise InputError(
                 f"format {self.name!r}: scale: {self.scale.name!r} has no NaN to mark a block with; expected one that has"

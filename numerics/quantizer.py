@@ -138,7 +138,8 @@ def quantize(
     array, dtype = as_floats(x)
     target = _target(out, array.shape, request.fmt, dtype)
     draw = make_draw(rounding, seed, random_bits, array.shape)
-    direct = target.dtype == array.dtype and target.flags.c_contiguous
+    shifted = np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data
+    direct = target.dtype == array.dtype and target.flags.c_contiguous and not shifted
     result = target if direct else np.empty(array.shape, array.dtype)
     scales = check_scale(scale, request.fmt, array.shape, array.dtype)
     _arrays.convert(array, result, request, scales, axis, draw)

@@ -1,0 +1,270 @@
+"""Matrix products of quantised operands, forward and backward.
+
+A product has three of them: Y = A·Bᵀ, dA = dY·B and dB = dYᵀ·A, each with its operands in the formats of their roles. Throughout,
+the last axis of an operand is the one that is summed along: A is (…, M, K), B (…, N, K), dY (…, M, N).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from numerics._elementwise import round_gradient
+from numerics._operands import Quantised, Rule, estimate, integer_steps, operand_names, quantise, wide
+from numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
+
+if TYPE_CHECKING:
+    from numerics._context import Context, Site
+
+_EXACT = 2.0**53
+"""Sums of integers below this are exact in 64-bit floats, in any order."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How products are summed.
+
+    Attributes:
+        fmt: format of the accumulator.
+        accumulation: name of an accumulator, or one; None leaves the sum to the library.
+    """
+
+    fmt: Format
+    accumulation: Any = None
+
+    @classmethod
+    def of(cls, context: Context, module: str) -> Sum:
+        """The sum that the recipe asks for in a module."""
+        return cls(get_format(context.recipe.format_for("accumulator", module)), context.accumulation(module))
+
+    def name(self, a: Rule, b: Rule) -> str:
+        """What the sum of such operands is called in the list."""
+        if self.accumulation is not None:
+            return self.accumulation if isinstance(self.accumulation, str) else str(self.accumulation.name)
+        return self.fmt.name if not isinstance(self.fmt, IntFormat) or (a.integer and b.integer) else "fp32"
+
+
+def multiply(a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:
+    """A·Bᵀ of quantised operands, in 32-bit floats (64-bit ones for an ``fp64`` accumulator or 64-bit operands).
+
+    Without ``accumulation``: floats are multiplied and summed by the library in FP32 (FP64); integers by integers exactly, then
+    wrapped to the width of an integer accumulator; a float accumulator of another format takes one rounding an addition, in order.
+    Scales that are constant along the sum multiply its result, except where the library sums floats. Where they differ along it by
+    groups, each group is summed alone and the results, scaled, are added in FP32, as DeepSeek-V3 does. Where they differ from
+    element to element (the scales of channels, in the backward pass), no matrix unit can take them out of the sum: the values
+    themselves are multiplied, and summed in FP32.
+
+    Args:
+        a: shape (…, M, K).
+        b: shape (…, N, K).
+        how: accumulator.
+
+    Returns:
+        Shape (…, M, N).
+    """
+    integers = a.rule.integer and b.rule.integer and isinstance(how.fmt, IntFormat)
+    plain = isinstance(how.fmt, IntFormat) or how.fmt.name in ("fp32", "fp64")
+    if how.accumulation is None and plain and not integers:
+        return _library(a.values, b.values, how)
+    steps = _runs(a), _runs(b)
+    if 0 in steps:
+        return _library(a.values, b.values, how)
+    size = min(s for s in steps if s is not None) if any(steps) else None
+    length = a.codes.shape[-1]
+    if size is None or size >= length:
+        return _scaled_sum(a, b, how, slice(None), integers)
+    parts = (_scaled_sum(a, b, how, slice(start, min(start + size, length)), integers) for start in range(0, length, size))
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total
+
+
+def _library(a: torch.Tensor, b: torch.Tensor, how: Sum) -> torch.Tensor:
+    dtype = torch.float64 if how.fmt.name == "fp64" else torch.float32
+    product = torch.matmul(a.to(dtype), b.to(dtype).mT)
+    return product if a.dtype == torch.float32 else product.to(a.dtype)
+
+
+def _runs(x: Quantised) -> int | None:
+    """Elements along the sum that share a scale: None for all of them, 0 for scales that differ from element to element."""
+    if x.scale is None or x.scale.ndim == 0 or x.scale.shape[-1] == 1:
+        return None
+    if not x.rule.follows_contraction:
+        return 0
+    size = x.rule.scaling.size
+    return size[1] if isinstance(size, tuple) else size
+
+
+def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: bool) -> torch.Tensor:
+    """The sum over a part of K in which the scales are constant, times the scales."""
+    if integers:
+        left, right = integer_steps(a)[..., part], integer_steps(b)[..., part]
+        step = float(a.rule.fmt.step) * float(b.rule.fmt.step)  # type: ignore[union-attr]
+    else:
+        left, right, step = a.codes[..., part], b.codes[..., part], 1.0
+    total = _sum(left, right, a.rule, b.rule, how, integers)
+    dtype = torch.float64 if torch.float64 in (a.codes.dtype, b.codes.dtype) or how.fmt.name == "fp64" else torch.float32
+    total = total.to(dtype) * step if step != 1.0 else total.to(dtype)
+    for scale, column in ((a.scale, False), (b.scale, True)):
+        if scale is None:
+            continue
+        factor = scale if scale.ndim == 0 else scale[..., part][..., :1] if scale.shape[-1] > 1 else scale
+        total = total * (factor.mT if column and factor.ndim >= 2 else factor).to(dtype)
+    return total
+
+
+def _sum(a: torch.Tensor, b: torch.Tensor, rule_a: Rule, rule_b: Rule, how: Sum, integers: bool) -> torch.Tensor:
+    if how.accumulation is None and integers:
+        bound = a.shape[-1] * _largest_code(rule_a) * _largest_code(rule_b)
+        if bound < _EXACT:
+            assert isinstance(how.fmt, IntFormat)
+            return _wrap(torch.matmul(a, b.mT), how.fmt)
+    from numerics.accumulator import Accumulator
+    from numerics.products import matmul
+
+    accumulator = how.accumulation
+    if accumulator is None:
+        accumulator = Accumulator.of(how.fmt)
+    return _batched(matmul, a, b, accumulator)
+
+
+def _batched(matmul: Any, a: torch.Tensor, b: torch.Tensor, accumulator: Any) -> torch.Tensor:
+    """The product of each pair of matrices of a batch."""
+    return matmul(a, b.mT, accumulator=accumulator)
+
+
+def _largest_code(rule: Rule) -> float:
+    fmt = rule.fmt
+    assert isinstance(fmt, IntFormat | FixedFormat)
+    reach = fmt.code_max - fmt.code_min if not rule.scaling.symmetric else max(-fmt.code_min, fmt.code_max)
+    return float(reach)
+
+
+def _wrap(total: torch.Tensor, fmt: IntFormat) -> torch.Tensor:
+    """Integers in two's complement of a width; exact 64-bit floats."""
+    span = 2.0**fmt.bits
+    return torch.remainder(total - fmt.code_min, span) + fmt.code_min
+
+
+@dataclass(frozen=True)
+class ProductPlan:
+    """One product: where it is, the rules of its operands, how it is summed.
+
+    Attributes:
+        site: the operator.
+        a, b, gradient: rules of A, B and dY.
+        names: of A and B, for their keys.
+        how: accumulator.
+        kind: what the list calls it.
+    """
+
+    site: Site
+    a: Rule
+    b: Rule
+    gradient: Rule
+    names: tuple[str, ...]
+    how: Sum
+    kind: str
+
+    @classmethod
+    def make(cls, context: Context, kind: str, role_a: str, role_b: str) -> ProductPlan:
+        """The plan for the next operator, which goes on the list."""
+        site = context.site()
+        a, b, gradient = site.rule(role_a), site.rule(role_b), site.rule("gradient")
+        plan = cls(site, a, b, gradient, operand_names((role_a, role_b)), Sum.of(context, site.module), kind)
+        context.list(site, kind, plan.formats, plan.gradients)
+        return plan
+
+    @property
+    def formats(self) -> str:
+        """Formats of the forward product."""
+        return product_formats(self.a, self.b, self.how)
+
+    @property
+    def gradients(self) -> str:
+        """Formats of the backward products."""
+        return f"{product_formats(self.gradient, self.b, self.how)}, {product_formats(self.gradient, self.a, self.how)}"
+
+    def identity(self, *tensors: torch.Tensor) -> bool:
+        """Whether the library's own product of these tensors is what the recipe asks for."""
+        return all(self.site.context.identity(self.site.module, x.dtype) for x in tensors)
+
+    def reread(self, x: torch.Tensor, quantised: Quantised, rule: Rule, name: str) -> Quantised:
+        """An operand of the forward product, turned round for a backward one: quantised anew where blocks follow the sum."""
+        if not rule.follows_contraction:
+            return quantised.mT
+        return quantise(x.mT, rule, self.site, f"{name}_backward")
+
+
+def product_formats(a: Rule, b: Rule, how: Sum) -> str:
+    """``"e4m3fn×e4m3fn→fp32"``."""
+    return f"{a.fmt.name}×{b.fmt.name}→{how.name(a, b)}"
+
+
+class Product(torch.autograd.Function):
+    """Y = A·Bᵀ + bias, A (…, M, K), B (…, N, K), bias (N,)."""
+
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, plan: ProductPlan) -> torch.Tensor:
+        """The product of the quantised operands; shape (…, M, N), type of A."""
+        qa = quantise(a, plan.a, plan.site, plan.names[0])
+        qb = quantise(b, plan.b, plan.site, plan.names[1])
+        ctx.save_for_backward(a, b)
+        ctx.plan, ctx.qa, ctx.qb = plan, qa, qb
+        return add_bias(multiply(qa, qb, plan.how), bias, qa, qb, plan.how).to(a.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """dA = dY·B, dB = dYᵀ·A, each rounded as a result is; the bias takes the sum of dY."""
+        (gradient,), plan = gradients, ctx.plan
+        a, b = ctx.saved_tensors
+        grad_a = grad_b = grad_bias = None
+        qg = None
+        if ctx.needs_input_grad[0]:
+            qg = quantise(gradient, plan.gradient, plan.site, "gradient")
+            product = multiply(qg, plan.reread(b, ctx.qb, plan.b, plan.names[1]), plan.how)
+            grad_a = round_gradient(estimate(product, a, ctx.qa), plan.site, "gradient_a").to(a.dtype)
+        if ctx.needs_input_grad[1]:
+            if qg is None or plan.gradient.follows_contraction:
+                turned = quantise(gradient.mT, plan.gradient, plan.site, "gradient_turned")
+            else:
+                turned = qg.mT
+            product = multiply(turned, plan.reread(a, ctx.qa, plan.a, plan.names[0]), plan.how)
+            grad_b = round_gradient(estimate(product, b, ctx.qb), plan.site, "gradient_b").to(b.dtype)
+        if ctx.needs_input_grad[2]:
+            summed = wide(gradient).sum(dim=tuple(range(gradient.ndim - 1)))
+            grad_bias = round_gradient(summed, plan.site, "gradient_bias").to(gradient.dtype)
+        return grad_a, grad_b, grad_bias, None
+
+
+def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:
+    """The sum with a bias in the accumulator's format added: an integer accumulator holds it as a multiple of the product of the
+    scales, a float accumulator as a value of its own format, to which the sum is rounded again."""
+    from numerics.quantizer import quantize
+
+    if bias is None:
+        return y
+    values = bias.detach().to(y.dtype)
+    if isinstance(how.fmt, IntFormat):
+        if a.rule.integer and b.rule.integer and _runs(a) is None and _runs(b) is None:
+            step = torch.ones((), dtype=y.dtype, device=y.device) * float(a.rule.fmt.step) * float(b.rule.fmt.step)  # type: ignore[union-attr]
+            for factor in (a.scale, None if b.scale is None else b.scale.mT if b.scale.ndim >= 2 else b.scale):
+                step = step if factor is None else step * factor.to(step)
+            codes = torch.round(values.double() / step.double()).clamp(how.fmt.code_min, how.fmt.code_max)
+            values = (codes * step.double()).to(y.dtype)
+        return y + values
+    if isinstance(how.fmt, FloatFormat) and how.fmt.name not in ("fp32", "fp64"):
+        return quantize(y + quantize(values, how.fmt), how.fmt)
+    return y + values
+
+
+def blocks_of(rule: Rule) -> int | None:
+    """Elements that share a scale along the contraction; None for all."""
+    if isinstance(rule.fmt, BlockFormat):
+        return rule.fmt.block_size
+    size = rule.scaling.size
+    return size[1] if isinstance(size, tuple) else size
