@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
 from hwsim.report import Report
 from hwsim.workload import Workload
 from numerics.errors import InputError, nearest_names, unknown_name
+from numerics.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @runtime_checkable
 class Device(Protocol):
-    """A machine: a validated spec and what workloads cost on it.
+    """A machine: a validated spec, what workloads cost on it and what modules compute on it.
 
     A class that implements it is named in the entry-point group ``hwsim.devices`` under its ``kind``; it also has a class method
     ``bundled()`` (spec name → file) and is built from a spec's data by ``from_data(data, source)``.
@@ -63,6 +67,23 @@ class Device(Protocol):
         Raises:
             InputError: unknown fidelity, a format the device lacks, an operator that cannot be mapped, values given to a rung
                 that does not use them.
+        """
+        ...
+
+
+    def emulate(
+        self, module: nn.Module, recipe: str | Recipe | None = None, *, example_inputs: Any = None, seed: int = 0
+    ) -> nn.Module:
+        """A module that computes as this machine does: in its formats, with its sums.
+
+        Args:
+            module: what to emulate; it is copied, not changed.
+            recipe: formats by role, scales and rounding; the device's default formats otherwise.
+            example_inputs: a tuple of inputs to run once, so that the list of emulated operators is complete.
+            seed: of stochastic rounding.
+
+        Raises:
+            InputError: a format that the device neither computes in nor converts.
         """
         ...
 

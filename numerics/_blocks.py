@@ -42,6 +42,8 @@ def check_axis(shape: tuple[int, ...], axis: int, fmt: BlockFormat) -> int:
     Raises:
         InputError: no such axis, or a length that is not a multiple of the block size.
     """
+    if not shape:
+        raise InputError(f"x: blocks of {fmt.name!r} need an axis to run along; expected at least 1 dimension, got a number")
     if not -len(shape) <= axis < len(shape):
         raise InputError(f"axis: expected {-len(shape)} to {len(shape) - 1} (x has {len(shape)} dimensions), got {axis}")
     if shape[axis] % fmt.block_size:

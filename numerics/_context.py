@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from numerics._operands import OperandKey, Rule, make_rule
+from numerics._quantised import OperandKey, Rule, make_rule
 from numerics.errors import InputError
 from numerics.scaling import AmaxHistory, Scales, Scaling
 
@@ -27,7 +27,7 @@ class Operator:
 
     Attributes:
         module: path of the module in whose forward it runs.
-        index: its position among the operators of that forward.
+        index: its position among the operators of that forward; negative for dropout, which is not there in every mode.
         kind: what it is: ``linear``, ``conv2d``, ``matmul``, ``layer_norm``, …
         formats: operands, and what they are summed or rounded in: ``"e4m3fn×e4m3fn→fp32"``.
         gradients: the same for the products of the backward pass: that of the first operand, then that of the second.
@@ -54,7 +54,7 @@ class Site:
         context: the emulation.
         module: path of the module.
         index: position of the operator in the forward of that module.
-        call: how often the module had been called before in this step.
+        call: how often it had run before in this step.
         step: the step it belongs to.
         training: whether delayed scales record what they see.
     """
@@ -82,11 +82,19 @@ class Site:
 
 @dataclass
 class Frame:
-    """A module whose forward is running."""
+    """A module whose forward is running.
+
+    Attributes:
+        module: its path.
+        index: operators so far.
+        aside: operators so far that are not there in every mode (dropout); numbered −1, −2, …, so that the others keep theirs.
+        rows: their positions.
+    """
 
     module: str
-    call: int
     index: int = 0
+    aside: int = 0
+    rows: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -122,7 +130,7 @@ class Context:
     observer: Callable[[OperandKey, torch.Tensor], None] | None = None
     roles: dict[int, str] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
-    calls: dict[str, int] = field(default_factory=dict)
+    calls: dict[tuple[str, int], int] = field(default_factory=dict)
     traits: Any = field(default_factory=WeakTensorKeyDictionary)
     rules: dict[tuple[str, str], Rule] = field(default_factory=dict)
     quiet: dict[tuple[str, torch.dtype], bool] = field(default_factory=dict)
@@ -172,23 +180,35 @@ class Context:
 
     def enter(self, module: str) -> None:
         """A module's forward begins."""
-        self.frames.append(Frame(module, self.calls.get(module, 0)))
-        self.calls[module] = self.calls.get(module, 0) + 1
+        self.frames.append(Frame(module))
 
     def leave(self) -> None:
-        """A module's forward ends."""
-        self.frames.pop()
+        """A module's forward ends: the list has what its last forward ran, in that order."""
+        frame = self.frames.pop()
+        mine = {key: row for key, row in self.rows.items() if key[0] == frame.module}
+        if mine and list(dict.fromkeys(frame.rows)) != [index for _, index in mine]:
+            for key in mine:
+                del self.rows[key]
+            self.rows.update({(frame.module, index): mine[frame.module, index] for index in frame.rows})
 
-    def site(self) -> Site:
+    def site(self, *, aside: bool = False) -> Site:
         """The next operator of the module that runs."""
         frame = self.frames[-1]
-        frame.index += 1
-        return Site(self, frame.module, frame.index - 1, frame.call, self.step, self.training)
+        if aside:
+            frame.aside += 1
+            index = -frame.aside
+        else:
+            index = frame.index
+            frame.index += 1
+        place = frame.module, index
+        call = self.calls.get(place, 0)
+        self.calls[place] = call + 1
+        return Site(self, *place, call, self.step, self.training)
 
     def list(self, site: Site, kind: str, formats: str, gradients: str = "", *, reason: str = "") -> None:
         """Put an operator on the list."""
-        row = Operator(site.module, site.index, kind, formats, gradients, not reason, reason)
-        self.rows[site.module, site.index] = row
+        self.rows[site.module, site.index] = Operator(site.module, site.index, kind, formats, gradients, not reason, reason)
+        self.frames[-1].rows.append(site.index)
 
     def begin_step(self) -> None:
         """A training step begins: delayed scales take in what the last step recorded."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from numerics._operands import Rule, estimate, quantise
+from numerics._quantised import Rule, estimate, quantise
 
 if TYPE_CHECKING:
     from numerics._context import Site
@@ -31,7 +31,9 @@ class Round(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         """The gradient, rounded, then through the quantiser."""
         (gradient,) = gradients
-        rounded = round_by(gradient, ctx.gradient, ctx.site, f"{ctx.name}_gradient")
+        # Numbered apart from the operands that the forward pass names.
+        number = int(ctx.name.rpartition("_")[2]) if ctx.name[-1].isdigit() else 1
+        rounded = round_by(gradient, ctx.gradient, ctx.site, f"{ctx.gradient.role}_{10 + number}")
         if ctx.quantised is not None:
             rounded = estimate(rounded, ctx.saved_tensors[0], ctx.quantised).to(gradient.dtype)
         return rounded, None, None, None, None
@@ -44,9 +46,10 @@ def round_by(x: torch.Tensor, rule: Rule, site: Site, name: str) -> torch.Tensor
     return quantise(x, rule, site, name, keep_infinite=True).values.to(x.dtype)
 
 
-def round_gradient(x: torch.Tensor, site: Site, name: str) -> torch.Tensor:
+def round_gradient(x: torch.Tensor, site: Site, number: int) -> torch.Tensor:
     """The gradient that a product computed, in the format of gradients between operators."""
-    return round_by(x, site.context.result_gradient(site.module), site, name)
+    rule = site.context.result_gradient(site.module)
+    return round_by(x, rule, site, f"{rule.role}_{number}")
 
 
 def rounded(x: torch.Tensor, rule: Rule, site: Site, name: str) -> torch.Tensor:
@@ -55,4 +58,4 @@ def rounded(x: torch.Tensor, rule: Rule, site: Site, name: str) -> torch.Tensor:
     if rule.identity(x.dtype) and gradient.identity(x.dtype):
         site.context.notify(site.key(name), x.detach())
         return x
-    return Round.apply(x, rule, gradient, site, name)  # type: ignore[no-any-return]
+    return Round.apply(x, rule, gradient, site, name)

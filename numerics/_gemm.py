@@ -6,17 +6,18 @@ the last axis of an operand is the one that is summed along: A is (…, M, K), B
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from numerics._elementwise import round_gradient
-from numerics._operands import Quantised, Rule, estimate, integer_steps, operand_names, quantise, wide
-from numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
+from numerics._quantised import Quantised, Rule, estimate, integer_steps, operand_names, quantise, wide
+from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
 
 if TYPE_CHECKING:
     from numerics._context import Context, Site
+    from numerics.accumulator import Accumulator
 
 _EXACT = 2.0**53
 """Sums of integers below this are exact in 64-bit floats, in any order."""
@@ -42,7 +43,9 @@ class Sum:
     def name(self, a: Rule, b: Rule) -> str:
         """What the sum of such operands is called in the list."""
         if self.accumulation is not None:
-            return self.accumulation if isinstance(self.accumulation, str) else str(self.accumulation.name)
+            if isinstance(self.accumulation, str):
+                return self.accumulation
+            return f"{get_format(self.accumulation.format).name} {self.accumulation.order}"
         return self.fmt.name if not isinstance(self.fmt, IntFormat) or (a.integer and b.integer) else "fp32"
 
 
@@ -50,9 +53,9 @@ def multiply(a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:
     """A·Bᵀ of quantised operands, in 32-bit floats (64-bit ones for an ``fp64`` accumulator or 64-bit operands).
 
     Without ``accumulation``: floats are multiplied and summed by the library in FP32 (FP64); integers by integers exactly, then
-    wrapped to the width of an integer accumulator; a float accumulator of another format takes one rounding an addition, in order.
-    Scales that are constant along the sum multiply its result, except where the library sums floats. Where they differ along it by
-    groups, each group is summed alone and the results, scaled, are added in FP32, as DeepSeek-V3 does. Where they differ from
+    wrapped to the width of an integer accumulator; a float accumulator of another format rounds once an addition, in order.
+    Scales that are constant along the sum multiply its result, except where the library sums floats. Where they differ along it
+    by groups, each group is summed alone and the results, scaled, are added in FP32, as DeepSeek-V3 does. Where they differ from
     element to element (the scales of channels, in the backward pass), no matrix unit can take them out of the sum: the values
     themselves are multiplied, and summed in FP32.
 
@@ -102,7 +105,7 @@ def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: boo
     """The sum over a part of K in which the scales are constant, times the scales."""
     if integers:
         left, right = integer_steps(a)[..., part], integer_steps(b)[..., part]
-        step = float(a.rule.fmt.step) * float(b.rule.fmt.step)  # type: ignore[union-attr]
+        step = a.step * b.step
     else:
         left, right, step = a.codes[..., part], b.codes[..., part], 1.0
     total = _sum(left, right, a.rule, b.rule, how, integers)
@@ -122,18 +125,27 @@ def _sum(a: torch.Tensor, b: torch.Tensor, rule_a: Rule, rule_b: Rule, how: Sum,
         if bound < _EXACT:
             assert isinstance(how.fmt, IntFormat)
             return _wrap(torch.matmul(a, b.mT), how.fmt)
-    from numerics.accumulator import Accumulator
     from numerics.products import matmul
 
-    accumulator = how.accumulation
-    if accumulator is None:
-        accumulator = Accumulator.of(how.fmt)
-    return _batched(matmul, a, b, accumulator)
+    return matmul(a, b.mT, accumulator=_accumulator(how, rule_a, rule_b))
 
 
-def _batched(matmul: Any, a: torch.Tensor, b: torch.Tensor, accumulator: Any) -> torch.Tensor:
-    """The product of each pair of matrices of a batch."""
-    return matmul(a, b.mT, accumulator=accumulator)
+def _accumulator(how: Sum, a: Rule, b: Rule) -> Accumulator:
+    """The accumulator for operands in these formats.
+
+    A tensor core's instruction for one of the two FP8 formats computes alike for the other (the table of MMA-Sim has one row for
+    both), and training needs it for both: activations in E4M3, gradients in E5M2.
+    """
+    from numerics.accumulator import get_accumulator
+
+    found = get_accumulator(how.fmt.name if how.accumulation is None else how.accumulation)
+    names = (a.fmt.name, b.fmt.name)
+    if set(names) <= _FP8 and found.a_formats and found.b_formats and set(found.a_formats + found.b_formats) <= _FP8:
+        return replace(found, a_formats=names[:1], b_formats=names[1:])
+    return found
+
+
+_FP8 = {"e4m3fn", "e5m2"}
 
 
 def _largest_code(rule: Rule) -> float:
@@ -196,7 +208,7 @@ class ProductPlan:
         """An operand of the forward product, turned round for a backward one: quantised anew where blocks follow the sum."""
         if not rule.follows_contraction:
             return quantised.mT
-        return quantise(x.mT, rule, self.site, f"{name}_backward")
+        return quantise(x.mT, rule, self.site, f"{rule.role}_9")
 
 
 def product_formats(a: Rule, b: Rule, how: Sum) -> str:
@@ -227,17 +239,17 @@ class Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             qg = quantise(gradient, plan.gradient, plan.site, "gradient")
             product = multiply(qg, plan.reread(b, ctx.qb, plan.b, plan.names[1]), plan.how)
-            grad_a = round_gradient(estimate(product, a, ctx.qa), plan.site, "gradient_a").to(a.dtype)
+            grad_a = round_gradient(estimate(product, a, ctx.qa), plan.site, 3).to(a.dtype)
         if ctx.needs_input_grad[1]:
             if qg is None or plan.gradient.follows_contraction:
-                turned = quantise(gradient.mT, plan.gradient, plan.site, "gradient_turned")
+                turned = quantise(gradient.mT, plan.gradient, plan.site, "gradient_2")
             else:
                 turned = qg.mT
             product = multiply(turned, plan.reread(a, ctx.qa, plan.a, plan.names[0]), plan.how)
-            grad_b = round_gradient(estimate(product, b, ctx.qb), plan.site, "gradient_b").to(b.dtype)
+            grad_b = round_gradient(estimate(product, b, ctx.qb), plan.site, 4).to(b.dtype)
         if ctx.needs_input_grad[2]:
             summed = wide(gradient).sum(dim=tuple(range(gradient.ndim - 1)))
-            grad_bias = round_gradient(summed, plan.site, "gradient_bias").to(gradient.dtype)
+            grad_bias = round_gradient(summed, plan.site, 5).to(gradient.dtype)
         return grad_a, grad_b, grad_bias, None
 
 
@@ -251,7 +263,7 @@ def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quanti
     values = bias.detach().to(y.dtype)
     if isinstance(how.fmt, IntFormat):
         if a.rule.integer and b.rule.integer and _runs(a) is None and _runs(b) is None:
-            step = torch.ones((), dtype=y.dtype, device=y.device) * float(a.rule.fmt.step) * float(b.rule.fmt.step)  # type: ignore[union-attr]
+            step = torch.full((), a.step * b.step, dtype=y.dtype, device=y.device)
             for factor in (a.scale, None if b.scale is None else b.scale.mT if b.scale.ndim >= 2 else b.scale):
                 step = step if factor is None else step * factor.to(step)
             codes = torch.round(values.double() / step.double()).clamp(how.fmt.code_min, how.fmt.code_max)
@@ -260,11 +272,3 @@ def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quanti
     if isinstance(how.fmt, FloatFormat) and how.fmt.name not in ("fp32", "fp64"):
         return quantize(y + quantize(values, how.fmt), how.fmt)
     return y + values
-
-
-def blocks_of(rule: Rule) -> int | None:
-    """Elements that share a scale along the contraction; None for all."""
-    if isinstance(rule.fmt, BlockFormat):
-        return rule.fmt.block_size
-    size = rule.scaling.size
-    return size[1] if isinstance(size, tuple) else size

@@ -250,6 +250,7 @@ def encode_element(typing_context: Any, x: Any, chance: Any, p: Any, mode: Any, 
         missing = _where(missing + fields[SHIFT] < mantissa + 1, missing, result * 0 + mantissa - fields[SHIFT])
         small = ((result & ((1 << mantissa) - 1)) | hidden) >> (fields[SHIFT] + missing)
         code = _where(result < (fields[EMIN] << mantissa), small, (result >> fields[SHIFT]) - fields[CODE_OFFSET])
+        code = _where(result == 0, result * 0, code)  # without subnormals, EMIN is no bound
         code = _where(result == _infinity(width), fields[INF_CODE], code)
         signed = sign >> (width - 1)
         nan = result > _infinity(width)

@@ -101,7 +101,9 @@ def multiply(typing_context: Any, a: Any, b: Any, p: Any, how: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def multiply_add(typing_context: Any, total: Any, a: Any, b: Any, chance: Any, p: Any, q: Any, mode: Any, how: Any, by: Any) -> Any:
+def multiply_add(
+    typing_context: Any, total: Any, a: Any, b: Any, chance: Any, p: Any, q: Any, mode: Any, how: Any, by: Any
+) -> Any:
     """total + a · b: the product exact or rounded as ``by`` says, the sum rounded once to a format."""
     if not all(isinstance(x, types.Literal) for x in (mode, how, by)) or not (total == a == b):
         return None

@@ -1,4 +1,4 @@
-"""Post-training calibration: static scales from data, and what quantisation costs each operand.
+"""Post-training calibration: static scales from data.
 
 A calibrator sees an operand's values through a histogram and answers with a *threshold*: the magnitude that the format's largest
 value shall stand for, so that scale = threshold · 2^margin / largest value. ``Scaling.calibrator`` names it:
@@ -16,43 +16,28 @@ cut off at either end; of ``mse``, the whole range shrunk by one factor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numerics.errors import InputError, unknown_name
 from numerics.formats import BlockFormat, Format, IntFormat, get_format
-from numerics.histogram import Histogram, as_doubles
+from numerics.histogram import BINS, Histogram
 from numerics.quantizer import quantize
 from numerics.scaling import Scaling
+from numerics.sqnr import in_fp32, run
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
+
+    from numerics.emulation import Emulation, OperandKey
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
 _COARSE, _FINE = 128, 33
 """Thresholds that ``mse`` tries: evenly spaced up to the largest magnitude, then between the neighbours of the best."""
-
-
-def sqnr_db(signal: Any, quantised: Any) -> float:
-    """Signal-to-quantisation-noise ratio in dB: 10·log10(Σ x² / Σ (x − q)²). Infinite where the two are equal.
-
-    Args:
-        signal, quantised: arrays or tensors of one shape.
-    """
-    x, q = as_doubles(signal), as_doubles(quantised)
-    if x.shape != q.shape:
-        raise InputError(f"quantised: expected shape {x.shape}, got {q.shape}")
-    return power_ratio_db(float(np.square(x).sum()), float(np.square(x - q).sum()))
-
-
-def power_ratio_db(signal: float, noise: float) -> float:
-    """A ratio of powers in dB; infinite without noise."""
-    if noise == 0.0:
-        return math.inf
-    return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
 
 
 def parse_calibrator(name: str) -> tuple[str, float]:
@@ -203,3 +188,80 @@ def _divergence(seen: Histogram, fmt: Format, scale: float) -> float:
         return math.inf
     p, q = original[used] / original.sum(), spread[used] / spread.sum()
     return float((p * np.log(p / q)).sum())
+
+
+# --- of an emulation --------------------------------------------------------------------------------------------------------------
+
+
+def calibrate(emulation: Emulation, batches: Iterable[Any]) -> dict[OperandKey, tuple[torch.Tensor, torch.Tensor | None]]:
+    """Find the static scales that a recipe asks for, and give them to its emulation.
+
+    The module runs in FP32, in evaluation mode and without gradients; the emulation is otherwise as it was.
+
+    Args:
+        emulation: an emulation whose recipe has ``Scaling(update="static")`` for some role of the forward pass.
+        batches: inputs; each a tensor, a tuple of positional or a mapping of keyword arguments.
+
+    Returns:
+        Operand → scale and zero point (None for symmetric scales), as ``emulate(…, calibration=…)`` takes them: shape (), or one
+        for each row of the operand with ``channel``.
+
+    Raises:
+        InputError: nothing static, no batch, values that are not finite, or a format or calibrator that has no answer.
+    """
+    import torch
+
+    exact = in_fp32(emulation)
+    context = emulation._context
+    found: dict[OperandKey, _Rows] = {}
+
+    def look(key: OperandKey, x: torch.Tensor) -> None:
+        rule = context.rule(key.recipe_role, key.module)
+        if rule.scaling.update != "static" or rule.scaling.granularity == "none":
+            return
+        if key not in found:
+            found[key] = _Rows(key, tuple(x.shape), rule.scaling)
+        elif rule.role == "weight":
+            return  # the same in every batch
+        found[key].add(x)
+
+    count = 0
+    for count, batch in enumerate(batches, 1):
+        with exact.observe(look):
+            run(exact, batch)
+    if count == 0:
+        raise InputError("batches: expected at least one, got none")
+    if not found:
+        raise InputError(f"recipe {emulation.recipe.name!r}: no operand has a static scale; nothing to calibrate")
+    scales: dict[OperandKey, tuple[torch.Tensor, torch.Tensor | None]] = {}
+    for key, rows in found.items():
+        rule = context.rule(key.recipe_role, key.module)
+        pairs = [static_scale(seen, rule.fmt, rule.scaling) for seen in rows.histograms]
+        scale = torch.tensor([scale for scale, _ in pairs]).reshape(rows.shape)
+        zero = None if rule.scaling.symmetric else torch.tensor([float(zero or 0) for _, zero in pairs]).reshape(rows.shape)
+        scales[key] = (scale, zero)
+    emulation.calibrate(scales)
+    return scales
+
+
+class _Rows:
+    """The values of one operand: together, or one histogram a row for ``channel``."""
+
+    def __init__(self, key: OperandKey, shape: tuple[int, ...], scaling: Scaling) -> None:
+        self.key = key
+        self.shape = (*shape[:-1], 1) if scaling.granularity == "channel" and shape else ()
+        # The ends are kept apart from the bins, and are all that min-max needs.
+        bins = 2 if parse_calibrator(scaling.calibrator)[0] == "minmax" else BINS
+        self.histograms = [Histogram(bins) for _ in range(math.prod(self.shape))]
+
+    def add(self, x: torch.Tensor) -> None:
+        if not self.shape:
+            self.histograms[0].add(x)
+            return
+        if (*x.shape[:-1], 1) != self.shape:
+            rows = f"{self.shape[:-1]} rows in one batch and {tuple(x.shape[:-1])} in another"
+            raise InputError(
+                f"calibration: {self.key.role} of module {self.key.module!r} has {rows}; expected granularity 'tensor'"
+            )
+        for histogram, row in zip(self.histograms, x.reshape(len(self.histograms), -1), strict=True):
+            histogram.add(row)

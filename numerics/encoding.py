@@ -248,7 +248,8 @@ def _wide_float_values(codes: NDArray[Any], fmt: FloatFormat) -> NDArray[np.floa
     significand = fraction + normal * 2.0**m
     if not fmt.subnormals:
         significand[~normal] = 0.0
-    values = np.ldexp(significand, np.where(normal, field - int(fmt.zero), 0) + fmt.emin - m)
+    with np.errstate(over="ignore"):  # of the exponents of Inf and NaN
+        values = np.ldexp(significand, np.where(normal, field - int(fmt.zero), 0) + fmt.emin - m)
     top = (1 << fmt.exponent_bits) - 1
     if fmt.specials == "ieee":
         values = np.where(field == top, np.where(fraction > 0, np.nan, np.inf), values)

@@ -162,8 +162,8 @@ def truncate_mantissa(x: Any, fmt: str | Format | None = None, *, keep_bits: int
     """Codes whose mantissas keep their leading bits only; the others become 0.
 
     The values are those of a format with ``keep_bits`` mantissa bits and the same exponents: rounded toward zero, or to nearest
-    even. Rounding up stops at the largest finite value that has ``keep_bits`` bits. Inf and zeros stay as they are, and NaNs
-    stay NaN, without the rest of their payload.
+    even. Rounding up stops at the largest finite value that has ``keep_bits`` bits. Inf and zeros stay as they are (what
+    becomes zero keeps its sign where the format has −0), and NaNs stay NaN, without the rest of their payload.
 
     Args:
         x, fmt: as for ``compress``.
@@ -199,6 +199,8 @@ def truncate_mantissa(x: Any, fmt: str | Format | None = None, *, keep_bits: int
         kept = np.where(moves, np.minimum(nearest, (int(finite) >> lost) << lost), kept)
     if found.specials == "ieee":
         kept = np.where(nan, kept | np.uint32(1 << (m - 1)), kept)
+    elif found.specials == "negative_zero_is_nan":
+        sign = np.where((kept == 0) & ~nan, 0, sign)
     result = (sign | kept).astype(codes.dtype)
     gone = nan & ~np.isnan(table[(sign | ((kept >> lost) << lost)).astype(codes.dtype)])
     if gone.any():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -110,6 +110,7 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
             raise InputError("recipe: first_and_last names no modules yet; give the recipe of an emulation (emulation.recipe)")
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= _MASK64):
             raise InputError(f"seed: expected an integer from 0 to 2^64 − 1, got {seed!r}")
+        self._storages: dict[tuple[str, str], Storage] = {}
         self._state_given = state
         self._master_given = master_weight
         self.compensated = self.recipe.compensated if compensated is None else compensated
@@ -172,14 +173,18 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         return _Plan(called, module, number, master, kept)
 
     def _of_recipe(self, role: str, module: str) -> Storage:
-        fmt = get_format(self.recipe.format_for(role, module))
-        return Storage(fmt, self.recipe.rounding_for(role), self.recipe.scaling_for(role, module))
+        found = self._storages.get((role, module))
+        if found is None:
+            fmt = get_format(self.recipe.format_for(role, module))
+            found = Storage(fmt, self.recipe.rounding_for(role), self.recipe.scaling_for(role, module))
+            self._storages[role, module] = found
+        return found
 
     # --- steps --------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter that has a gradient.
+        """One step on every parameter that has a gradient; before its first, a weight is rounded to its format, to nearest.
 
         Raises:
             InputError: a sparse gradient, or a value that a format cannot hold (the parameter and its state are then as before).
@@ -205,7 +210,12 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
             name: kept[name].clone() if name in kept else torch.zeros(shape, device=parameter.device)
             for name, shape in shapes.items()
         }
-        weight = parameter.detach().clone()
+        what = f"weight of {plan.name}"
+        old = parameter.detach()
+        if step == 1:
+            # What the weights were initialised with need not be a value of their format.
+            old = replace(plan.master, rounding="nearest_even").store(old, seed=0, what=what)
+        weight = old.clone()
         self.update(weight, gradient.float(), state, step, group)
 
         def draw(place: int) -> int:
@@ -214,10 +224,9 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         rounded: dict[str, Any] = {"step": step}
         for place, (name, storage) in enumerate(plan.state.items(), 2):
             rounded[name] = storage.store(state[name], seed=draw(place), what=f"state {name} of {plan.name}")
-        what = f"weight of {plan.name}"
         if self.compensated:
             before = kept.get("compensation", torch.zeros_like(weight))
-            weight, rounded["compensation"] = _compensated(parameter.detach(), weight, before, plan.master, draw(0), what)
+            weight, rounded["compensation"] = _compensated(old, weight, before, plan.master, draw(0), what)
         else:
             weight = plan.master.store(weight, seed=draw(0), what=what)
         kept.update(rounded)
@@ -226,17 +235,17 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
     # --- bytes --------------------------------------------------------------------------------------------------------------
 
     def state_bytes(self) -> TrainingBytes:
-        """Bytes that weights, gradients and state take, by role. Gradients are kept as the results of products are
-        (``elementwise``)."""
+        """Bytes that weights, gradients and state take, by role."""
         by_role = dict.fromkeys(("weight", "gradient", "master_weight", "compensation", "optimizer_state"), 0)
         count = 0
         for plan, (group, parameter, _) in zip(self._plans(), self._parameters(), strict=True):
             shape = tuple(parameter.shape)
             count += parameter.numel()
-            weight, gradient = (get_format(self.recipe.format_for(r, plan.module)) for r in ("weight", "elementwise"))
+            result = _result_role(self.recipe, plan.module)
+            weight, gradient = (get_format(self.recipe.format_for(role, plan.module)) for role in ("weight", result))
             scaling = self.recipe.scaling_for("weight", plan.module)
             by_role["weight"] += scaled_bytes(weight, scaling, shape)
-            by_role["gradient"] += scaled_bytes(gradient, self.recipe.scaling_for("elementwise", plan.module), shape)
+            by_role["gradient"] += scaled_bytes(gradient, self.recipe.scaling_for(result, plan.module), shape)
             if (plan.master.fmt, plan.master.scaling) != (weight, scaling):
                 by_role["master_weight"] += plan.master.storage_bytes(shape)
             if self.compensated:
@@ -244,6 +253,13 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
             for name, extent in self.state_shapes(shape, group).items():
                 by_role["optimizer_state"] += plan.state[name].storage_bytes(extent)
         return TrainingBytes({role: size for role, size in by_role.items() if size}, count)
+
+
+def _result_role(recipe: Recipe, module: str) -> str:
+    """The role of a parameter's gradient, a result of products: ``elementwise`` where the recipe gives it, else ``gradient``."""
+    override = recipe.override_for(module)
+    given = {*recipe.formats, *(override.formats if override else ())}
+    return "elementwise" if "elementwise" in given else "gradient"
 
 
 def _stored(given: str | Format | Storage) -> Storage:

@@ -276,7 +276,7 @@ class Recipe:
         if self.rounding:
             data["rounding"] = dict(self.rounding)
         if self.accumulation is not None:
-            data["accumulation"] = self.accumulation if isinstance(self.accumulation, str) else asdict(self.accumulation)
+            data["accumulation"] = _accumulator_to_dict(self.accumulation)
         if self.gradient_estimator != "straight_through":
             data["gradient_estimator"] = self.gradient_estimator
         if self.loss_scaling is not None:
@@ -353,14 +353,41 @@ def _check_accumulation(where: str, accumulation: Any) -> None:
         raise InputError(f"{where}: accumulation: expected the name of an accumulator or an Accumulator, got {accumulation!r}")
 
 
+def _accumulator_to_dict(accumulation: str | Accumulator) -> str | dict[str, Any]:
+    """An accumulator as plain data, fields at their default left out."""
+    if isinstance(accumulation, str):
+        return accumulation
+    data: dict[str, Any] = {}
+    for entry in fields(accumulation):
+        value = getattr(accumulation, entry.name)
+        if value == entry.default:
+            continue
+        if entry.name == "promotion":
+            data[entry.name] = {"interval": value.interval, "format": _plain_name(value.format)}
+        else:
+            data[entry.name] = list(value) if isinstance(value, tuple) else _plain_name(value)
+    return data
+
+
+def _plain_name(value: Any) -> Any:
+    """A format by its name; anything else as it is."""
+    return value if isinstance(value, str | int | float) else get_format(get_format(value).name).name
+
+
 def _accumulator_from(data: Mapping[str, Any]) -> Accumulator:
-    from numerics.accumulator import Accumulator
+    from numerics.accumulator import Accumulator, Promotion
 
     known = [f.name for f in fields(Accumulator)]
     for name in data:
         if name not in known:
             raise unknown_name("recipe: accumulation: field", str(name), known)
-    return Accumulator(**data)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    promotion = values.get("promotion")
+    if isinstance(promotion, Mapping):
+        if not {"interval"} <= set(promotion) <= {"interval", "format"}:
+            raise InputError(f"recipe: accumulation: promotion: expected {{interval, format}}, got {promotion!r}")
+        values["promotion"] = Promotion(**promotion)
+    return Accumulator(**values)
 
 
 def uniform(name: str, accumulator: str = "fp32") -> Recipe:

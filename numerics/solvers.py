@@ -360,8 +360,9 @@ def conjugate_gradients(
 ) -> ConjugateGradients:
     """Solve A x = b, A symmetric and positive definite, with every operation rounded.
 
-    The method of Hestenes and Stiefel, J. Res. Nat. Bur. Standards 49, 1952, section 3, from x = 0. A, b and the vectors
-    are kept in ``fmt``; the products and sums of dot products and of A p are computed in ``sum_format``. In exact arithmetic the residual of the recurrence is b − Ax; rounded, the two part ways, and the recurrence can fall below a
+    The method of Hestenes and Stiefel, J. Res. Nat. Bur. Standards 49, 1952, section 3, from x = 0. A, b and the vectors are kept
+    in ``fmt``; the products and sums of dot products and of A p are computed in ``sum_format``. In exact arithmetic the residual
+    of the recurrence is b − Ax; rounded, the two part ways, and the recurrence can fall below a
     tolerance that b − Ax never reaches (Greenbaum, SIAM J. Matrix Anal. Appl. 18, 1997). Both are reported.
 
     Args:

@@ -20,9 +20,13 @@ from hwsim.schedule import Group, Residency, form_groups, plan_residency
 from hwsim.workload import Workload
 from numerics.errors import InputError
 from numerics.formats import get_format
+from numerics.recipes import Recipe, get_recipe
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from accelerators.systolic.pipeline import GroupCost, MatrixJob, VectorJob
+    from numerics.emulation import Emulation
 
 
 @cache
@@ -131,6 +135,17 @@ class SystolicArray:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             done.update(zip(pending[1:], pool.map(lambda key: pipeline.run(*distinct[key]), pending[1:]), strict=True))
         return [done[key] for key in keys]
+
+    # --- emulation ----------------------------------------------------------------------------------------------------
+
+    def emulate(
+        self, module: nn.Module, recipe: str | Recipe | None = None, *, example_inputs: Any = None, seed: int = 0
+    ) -> Emulation:
+        """``module`` as the array computes it; see ``hwsim.device.Device.emulate``."""
+        from accelerators.systolic.emulation import emulate
+
+        chosen = self._spec.default_recipe if recipe is None else get_recipe(recipe)
+        return emulate(self._spec, module, chosen, example_inputs=example_inputs, seed=seed)
 
     # --- from a group to what the pipeline needs -------------------------------------------------------------------------
 

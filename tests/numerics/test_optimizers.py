@@ -175,6 +175,8 @@ def test_adding_a_thousand_ones_in_bf16():
 
 def test_nearest_bf16_weights_are_torchs_cast():
     mine, others = parameters(), parameters()
+    for q in others:
+        q.data = q.data.bfloat16().float()
     ours = SGD(mine, lr=0.1, master_weight="bf16")
     for step in range(20):
         gradients(mine, step)
@@ -189,7 +191,6 @@ def test_nearest_bf16_weights_are_torchs_cast():
 def test_kahan_is_torchs_bf16_arithmetic():
     """Update, sum and compensation, each operation in torch.bfloat16, around torch's own FP32 step."""
     (p,) = parameters(shapes=((50, 20),))
-    p.data = p.data.bfloat16().float()
     q = nn.Parameter(p.detach().clone())
     weight, lost = p.detach().bfloat16(), torch.zeros(50, 20, dtype=torch.bfloat16)
     ours, theirs = AdamW([p], lr=1e-3, recipe="bf16_pure_kahan", state="fp32"), torch.optim.AdamW([q], lr=1e-3, foreach=False)

@@ -15,7 +15,7 @@ MODES = {
     "up": RoundMode.TowardPositive,
     "down": RoundMode.TowardNegative,
 }
-# One mantissa bit at least: with none, gfloat breaks ties by the parity of the code, we (and ml_dtypes, PyTorch) by the significand.
+# One mantissa bit at least: with none, gfloat breaks ties by the parity of the code; we, ml_dtypes, PyTorch by the significand.
 FORMATS = [
     *map(get_format, ("e4m3fn", "e5m2", "e4m3", "e3m4", "e4m3fnuz", "e5m2fnuz", "e2m1fn", "e2m3fn", "e3m2fn", "fp16", "bf16")),
     *map(get_format, ("tf32", "e6m9", "e8m13")),

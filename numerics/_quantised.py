@@ -1,10 +1,10 @@
-"""Operands of emulated operators: a tensor, the rule for its role, and what quantisation makes of it."""
+"""Quantised tensors: the rule for a role, what it makes of a tensor, and what of a gradient passes back."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -65,7 +65,7 @@ class Rule:
 
     @property
     def follows_contraction(self) -> bool:
-        """Whether the result depends on along which axis a product sums."""
+        """Whether the result depends on the axis along which a product sums."""
         return isinstance(self.fmt, BlockFormat) or self.scaling.granularity in ("group", "tile")
 
     @property
@@ -82,9 +82,11 @@ def make_rule(recipe: Recipe, role: str, module: str) -> Rule:
     """
     fmt, scaling = get_format(recipe.format_for(role, module)), recipe.scaling_for(role, module)
     where = f"recipe {recipe.name!r}: scaling.{role}"
-    if isinstance(fmt, BlockFormat) and scaling.granularity != "none" and not (fmt.tensor_scale and scaling.granularity == "tensor"):
-        wanted = "'tensor' or 'none'" if fmt.tensor_scale else "'none'"
-        raise InputError(f"{where}: {fmt.name!r} finds its blocks' scales itself; expected granularity {wanted}, got {scaling.granularity!r}")
+    known = ("tensor", "none") if isinstance(fmt, BlockFormat) and fmt.tensor_scale else ("none",)
+    if isinstance(fmt, BlockFormat) and scaling.granularity not in known:
+        wanted = " or ".join(map(repr, known))
+        got = f"got {scaling.granularity!r}"
+        raise InputError(f"{where}: {fmt.name!r} finds its blocks' scales itself; expected granularity {wanted}, {got}")
     if not scaling.symmetric and not isinstance(fmt, IntFormat):
         raise InputError(f"{where}: symmetric: only integer codes have a zero point, {fmt.name!r} has not; expected true")
     return Rule(role, fmt, scaling, recipe.rounding_for(role), recipe.gradient_estimator)
@@ -112,6 +114,11 @@ class Quantised:
     def values(self) -> torch.Tensor:
         """The real numbers that it stands for."""
         return self.codes if self.scale is None else self.codes * self.scale
+
+    @property
+    def step(self) -> float:
+        """What an integer code of 1 is worth before scaling; 1 for formats that are no integers."""
+        return self.rule.fmt.step if isinstance(self.rule.fmt, IntFormat | FixedFormat) else 1.0
 
     @property
     def mT(self) -> Quantised:  # noqa: N802 (torch's own name)
@@ -146,11 +153,11 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, keep_infinit
     scales = _scales(x, rule, site, key)
     scale = None if scales is None else scales.scale.to(x)
     steps = x if scale is None else x / scale
-    zero_point = None if scales is None else scales.zero_point
+    zero_point = None if scales is None or scales.zero_point is None else scales.zero_point.to(x)
     if zero_point is None:
         codes = quantize(steps, rule.fmt, rounding=rule.rounding, seed=seed)
     else:
-        codes = _affine_codes(steps, zero_point.to(x), rule, seed)
+        codes = _affine_codes(steps, zero_point, rule, seed)
     if keep_infinite and not (isinstance(rule.fmt, FloatFormat) and rule.fmt.has_inf):
         codes = torch.where(torch.isinf(x), x, codes)
     passes = None if rule.estimator == "straight_through" else _passes(steps, zero_point, rule)
@@ -199,7 +206,7 @@ def _quantise_blocks(x: torch.Tensor, rule: Rule, site: Site, key: OperandKey, s
         codes = encode(padded, fmt, scale=whole)
         factors = decode(codes.scales, fmt.scale).to(x).reshape(*padded.shape[:-1], -1) * codes.tensor_scale
         limit = factors.repeat_interleave(fmt.block_size, dim=-1)[..., :length].reshape(x.shape) * _reach(fmt.element)
-        passes = (x.abs() < limit).to(x) if limit.numel() else torch.ones_like(x)
+        passes = (x.abs() < limit).to(x)
     return Quantised(values, None, rule, passes)
 
 
@@ -227,8 +234,8 @@ def estimate(gradient: torch.Tensor, x: torch.Tensor, quantised: Quantised) -> t
 
     For ``exact``, with q = s·r(x/s), a dynamic s = max|x|·c and r the rounding: ∂q/∂s = r(x/s) − x/s where nothing saturates and
     r(x/s) where it does (Esser et al., equation 3), and ∂s/∂x = c·sign(x) at the largest magnitude, 0 elsewhere. Elements that
-    share the largest magnitude share the derivative, as in ``torch.amax``. A scale that is a power of two, or that blocks round to
-    a format of their own, is constant between its steps and adds nothing.
+    share the largest magnitude share the derivative, as in ``torch.amax``. A scale that is a power of two, or that blocks round
+    to a format of their own, is constant between its steps and adds nothing.
 
     Args:
         gradient: by the quantised values, shape of x.
@@ -252,13 +259,12 @@ def estimate(gradient: torch.Tensor, x: torch.Tensor, quantised: Quantised) -> t
 
 def integer_steps(quantised: Quantised) -> torch.Tensor:
     """Integer codes as 64-bit floats."""
-    step = quantised.rule.fmt.step if isinstance(quantised.rule.fmt, IntFormat | FixedFormat) else 1.0
-    return quantised.codes.double() / step
+    return quantised.codes.double() / quantised.step
 
 
 def operand_names(roles: tuple[str, ...]) -> tuple[str, ...]:
     """A name for each operand: its role, numbered from the second of a role on."""
-    seen: dict[str, Any] = {}
+    seen: dict[str, int] = {}
     names = []
     for role in roles:
         seen[role] = seen.get(role, 0) + 1
