@@ -11,11 +11,11 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from numerics._quantised import OperandKey, Rule, make_rule
+from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError
 from numerics.scaling import AmaxHistory, Scales, Scaling
 
 if TYPE_CHECKING:
-    from numerics.accumulator import Accumulator
     from numerics.recipes import Recipe
 
 COMPUTE_ROLES = ("weight", "activation", "gradient", "kv_cache", "elementwise", "accumulator")
@@ -166,6 +166,11 @@ class Context:
         """How products are summed in a module; None leaves it to the library."""
         override = self.recipe.override_for(module)
         return None if override is not None and "accumulator" in override.formats else self.recipe.accumulation
+
+    def block_scaled(self, module: str) -> bool:
+        """Whether sums in a module take blocks with their scales."""
+        accumulation = self.accumulation(module)
+        return accumulation is not None and get_accumulator(accumulation).scale is not None
 
     def identity(self, module: str, dtype: torch.dtype) -> bool:
         """Whether the recipe changes nothing in a module that computes with this type."""

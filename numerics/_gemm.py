@@ -6,18 +6,21 @@ the last axis of an operand is the one that is summed along: A is (…, M, K), B
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from numerics._elementwise import round_gradient
 from numerics._quantised import Quantised, Rule, estimate, integer_steps, operand_names, quantise, wide
+from numerics.accumulator import Accumulator, get_accumulator
 from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
 
 if TYPE_CHECKING:
     from numerics._context import Context, Site
-    from numerics.accumulator import Accumulator
+    from numerics.encoding import BlockCodes
 
 _EXACT = 2.0**53
 """Sums of integers below this are exact in 64-bit floats, in any order."""
@@ -38,50 +41,54 @@ class Sum:
     @classmethod
     def of(cls, context: Context, module: str) -> Sum:
         """The sum that the recipe asks for in a module."""
-        return cls(get_format(context.recipe.format_for("accumulator", module)), context.accumulation(module))
+        accumulation = context.accumulation(module)
+        if accumulation is None:
+            return cls(get_format(context.recipe.format_for("accumulator", module)))
+        return cls(get_format(get_accumulator(accumulation).format), accumulation)
 
     def name(self, a: Rule, b: Rule) -> str:
         """What the sum of such operands is called in the list."""
-        if self.accumulation is not None:
-            if isinstance(self.accumulation, str):
-                return self.accumulation
-            return f"{get_format(self.accumulation.format).name} {self.accumulation.order}"
-        return self.fmt.name if not isinstance(self.fmt, IntFormat) or (a.integer and b.integer) else "fp32"
+        if isinstance(self.fmt, IntFormat) and not (a.integer and b.integer):
+            return "fp32"
+        if self.accumulation is None:
+            return self.fmt.name
+        return self.accumulation if isinstance(self.accumulation, str) else f"{self.fmt.name} {self.accumulation.order}"
 
 
-def multiply(a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:
+def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
     """A·Bᵀ of quantised operands, in 32-bit floats (64-bit ones for an ``fp64`` accumulator or 64-bit operands).
 
     Without ``accumulation``: floats are multiplied and summed by the library in FP32 (FP64); integers by integers exactly, then
-    wrapped to the width of an integer accumulator; a float accumulator of another format rounds once an addition, in order.
-    Scales that are constant along the sum multiply its result, except where the library sums floats. Where they differ along it
-    by groups, each group is summed alone and the results, scaled, are added in FP32, as DeepSeek-V3 does. Where they differ from
-    element to element (the scales of channels, in the backward pass), no matrix unit can take them out of the sum: the values
-    themselves are multiplied, and summed in FP32.
+    wrapped to the width of an integer accumulator; a float accumulator of another format rounds once an addition, in order. An
+    integer accumulator takes products of integers; all others are summed in FP32. Scales that are constant along the sum multiply
+    its result, except where the library sums floats. Where they differ along it by groups, each group is summed alone and the
+    results, scaled, are added in FP32, as DeepSeek-V3 does. Where they differ from element to element (the scales of channels, in
+    the backward pass), no matrix unit can take them out of the sum: the values themselves are multiplied, and summed in FP32.
 
     Args:
         a: shape (…, M, K).
         b: shape (…, N, K).
         how: accumulator.
+        seed: for an accumulator that rounds stochastically.
 
     Returns:
         Shape (…, M, N).
     """
     integers = a.rule.integer and b.rule.integer and isinstance(how.fmt, IntFormat)
-    plain = isinstance(how.fmt, IntFormat) or how.fmt.name in ("fp32", "fp64")
-    if how.accumulation is None and plain and not integers:
+    library = how.accumulation is None and how.fmt.name in ("fp32", "fp64")
+    if library or (isinstance(how.fmt, IntFormat) and not integers):
         return _library(a.values, b.values, how)
-    steps = _runs(a), _runs(b)
-    if 0 in steps:
+    if a.blocks is not None and b.blocks is not None:
+        return _block_scaled(a.blocks, b.blocks, how, seed).to(a.codes.dtype)
+    runs = _runs(a), _runs(b)
+    if 0 in runs:
         return _library(a.values, b.values, how)
-    size = min(s for s in steps if s is not None) if any(steps) else None
     length = a.codes.shape[-1]
-    if size is None or size >= length:
-        return _scaled_sum(a, b, how, slice(None), integers)
-    parts = (_scaled_sum(a, b, how, slice(start, min(start + size, length)), integers) for start in range(0, length, size))
-    total = next(parts)
-    for part in parts:
-        total = total + part
+    size = min((run for run in runs if run is not None), default=length) or 1
+    parts = [slice(start, min(start + size, length)) for start in range(0, max(length, 1), size)]
+    total = _scaled_sum(a, b, how, parts[0], integers, seed)
+    for number, part in enumerate(parts[1:], 1):
+        total = total + _scaled_sum(a, b, how, part, integers, seed + number)
     return total
 
 
@@ -101,33 +108,50 @@ def _runs(x: Quantised) -> int | None:
     return size[1] if isinstance(size, tuple) else size
 
 
-def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: bool) -> torch.Tensor:
+def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: bool, seed: int) -> torch.Tensor:
     """The sum over a part of K in which the scales are constant, times the scales."""
     if integers:
-        left, right = integer_steps(a)[..., part], integer_steps(b)[..., part]
-        step = a.step * b.step
+        left, right, step = integer_steps(a)[..., part], integer_steps(b)[..., part], a.step * b.step
     else:
         left, right, step = a.codes[..., part], b.codes[..., part], 1.0
-    total = _sum(left, right, a.rule, b.rule, how, integers)
-    dtype = torch.float64 if torch.float64 in (a.codes.dtype, b.codes.dtype) or how.fmt.name == "fp64" else torch.float32
-    total = total.to(dtype) * step if step != 1.0 else total.to(dtype)
+    bound = left.shape[-1] * _largest_code(a.rule) * _largest_code(b.rule) if integers else math.inf
+    if how.accumulation is None and bound < _EXACT:
+        assert isinstance(how.fmt, IntFormat)
+        total = _wrap(torch.matmul(left, right.mT), how.fmt)
+    else:
+        from numerics.products import matmul
+
+        accumulator = _accumulator(how, a.rule, b.rule)
+        seeds = {"seed": seed & _MASK} if accumulator.rounding == "stochastic" else {}
+        total = matmul(left, right.mT, accumulator=accumulator, **seeds)
+    total = total.to(
+        torch.float64 if torch.float64 in (a.codes.dtype, b.codes.dtype) or how.fmt.name == "fp64" else torch.float32
+    )
+    if step != 1.0:
+        total = total * step
     for scale, column in ((a.scale, False), (b.scale, True)):
-        if scale is None:
-            continue
-        factor = scale if scale.ndim == 0 else scale[..., part][..., :1] if scale.shape[-1] > 1 else scale
-        total = total * (factor.mT if column and factor.ndim >= 2 else factor).to(dtype)
+        if scale is not None:
+            factor = scale[..., part][..., :1] if scale.ndim and scale.shape[-1] > 1 else scale
+            total = total * (factor.mT if column and factor.ndim >= 2 else factor).to(total.dtype)
     return total
 
 
-def _sum(a: torch.Tensor, b: torch.Tensor, rule_a: Rule, rule_b: Rule, how: Sum, integers: bool) -> torch.Tensor:
-    if how.accumulation is None and integers:
-        bound = a.shape[-1] * _largest_code(rule_a) * _largest_code(rule_b)
-        if bound < _EXACT:
-            assert isinstance(how.fmt, IntFormat)
-            return _wrap(torch.matmul(a, b.mT), how.fmt)
+_MASK = (1 << 64) - 1
+
+
+def _block_scaled(a: BlockCodes, b: BlockCodes, how: Sum, seed: int) -> torch.Tensor:
+    """Blocks and their scales as a matrix unit takes them, one pair of matrices at a time."""
     from numerics.products import matmul
 
-    return matmul(a, b.mT, accumulator=_accumulator(how, rule_a, rule_b))
+    accumulator = get_accumulator(how.accumulation)
+    seeds = {"seed": seed & _MASK} if accumulator.rounding == "stochastic" else {}
+    batch = a.shape[:-2]
+    results = []
+    for index in np.ndindex(*batch):
+        left = replace(a, codes=a.codes[index], scales=a.scales[index], shape=a.shape[-2:], axis=1)
+        right = replace(b, codes=b.codes[index].mT, scales=b.scales[index], shape=b.shape[:-3:-1], axis=0)
+        results.append(matmul(left, right, accumulator=accumulator, **seeds))
+    return torch.stack(results).reshape(*batch, *results[0].shape) if batch else results[0]
 
 
 def _accumulator(how: Sum, a: Rule, b: Rule) -> Accumulator:
@@ -136,8 +160,6 @@ def _accumulator(how: Sum, a: Rule, b: Rule) -> Accumulator:
     A tensor core's instruction for one of the two FP8 formats computes alike for the other (the table of MMA-Sim has one row for
     both), and training needs it for both: activations in E4M3, gradients in E5M2.
     """
-    from numerics.accumulator import get_accumulator
-
     found = get_accumulator(how.fmt.name if how.accumulation is None else how.accumulation)
     names = (a.fmt.name, b.fmt.name)
     if set(names) <= _FP8 and found.a_formats and found.b_formats and set(found.a_formats + found.b_formats) <= _FP8:
@@ -204,11 +226,13 @@ class ProductPlan:
         """Whether the library's own product of these tensors is what the recipe asks for."""
         return all(self.site.context.identity(self.site.module, x.dtype) for x in tensors)
 
-    def reread(self, x: torch.Tensor, quantised: Quantised, rule: Rule, name: str) -> Quantised:
+    def seed(self, name: str) -> int:
+        """The seed of a sum that rounds stochastically."""
+        return 0 if self.how.accumulation is None else self.site.seed(name)
+
+    def reread(self, x: torch.Tensor, quantised: Quantised, rule: Rule) -> Quantised:
         """An operand of the forward product, turned round for a backward one: quantised anew where blocks follow the sum."""
-        if not rule.follows_contraction:
-            return quantised.mT
-        return quantise(x.mT, rule, self.site, f"{rule.role}_9")
+        return quantise(x.mT, rule, self.site, f"{rule.role}_9") if rule.follows_contraction else quantised.mT
 
 
 def product_formats(a: Rule, b: Rule, how: Sum) -> str:
@@ -226,7 +250,7 @@ class Product(torch.autograd.Function):
         qb = quantise(b, plan.b, plan.site, plan.names[1])
         ctx.save_for_backward(a, b)
         ctx.plan, ctx.qa, ctx.qb = plan, qa, qb
-        return add_bias(multiply(qa, qb, plan.how), bias, qa, qb, plan.how).to(a.dtype)
+        return add_bias(multiply(qa, qb, plan.how, plan.seed("accumulator")), bias, qa, qb, plan.how).to(a.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -238,14 +262,14 @@ class Product(torch.autograd.Function):
         qg = None
         if ctx.needs_input_grad[0]:
             qg = quantise(gradient, plan.gradient, plan.site, "gradient")
-            product = multiply(qg, plan.reread(b, ctx.qb, plan.b, plan.names[1]), plan.how)
+            product = multiply(qg, plan.reread(b, ctx.qb, plan.b), plan.how, plan.seed("accumulator_2"))
             grad_a = round_gradient(estimate(product, a, ctx.qa), plan.site, 3).to(a.dtype)
         if ctx.needs_input_grad[1]:
             if qg is None or plan.gradient.follows_contraction:
                 turned = quantise(gradient.mT, plan.gradient, plan.site, "gradient_2")
             else:
                 turned = qg.mT
-            product = multiply(turned, plan.reread(a, ctx.qa, plan.a, plan.names[0]), plan.how)
+            product = multiply(turned, plan.reread(a, ctx.qa, plan.a), plan.how, plan.seed("accumulator_3"))
             grad_b = round_gradient(estimate(product, b, ctx.qb), plan.site, 4).to(b.dtype)
         if ctx.needs_input_grad[2]:
             summed = wide(gradient).sum(dim=tuple(range(gradient.ndim - 1)))
@@ -254,8 +278,8 @@ class Product(torch.autograd.Function):
 
 
 def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:
-    """The sum with a bias in the accumulator's format added: an integer accumulator holds it as a multiple of the product of the
-    scales, a float accumulator as a value of its own format, to which the sum is rounded again."""
+    """The sum with a bias added: an integer accumulator holds it as a multiple of the product of the scales, a float accumulator as
+    a value of its own format, to which the sum is rounded again. Behind ``accumulation`` it is added in FP32."""
     from numerics.quantizer import quantize
 
     if bias is None:
@@ -269,6 +293,6 @@ def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quanti
             codes = torch.round(values.double() / step.double()).clamp(how.fmt.code_min, how.fmt.code_max)
             values = (codes * step.double()).to(y.dtype)
         return y + values
-    if isinstance(how.fmt, FloatFormat) and how.fmt.name not in ("fp32", "fp64"):
+    if how.accumulation is None and isinstance(how.fmt, FloatFormat) and how.fmt.name not in ("fp32", "fp64"):
         return quantize(y + quantize(values, how.fmt), how.fmt)
     return y + values

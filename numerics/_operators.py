@@ -340,11 +340,12 @@ def _parse(equation: str, operands: list[torch.Tensor]) -> tuple[list[list[str]]
         wanted = [*head, *(rest if dots else []), *tail]
     else:
         wanted = [*rest, *sorted(label for label in set(every) if every.count(label) == 1 and not label.startswith("."))]
-    for x, term in zip(operands, labels, strict=True):
-        # A broadcast label of size 1 is no contraction; leave those to torch.
-        for size, label in zip(x.shape, term, strict=True):
-            if size == 1 and any(label in t and y.shape[t.index(label)] != 1 for y, t in zip(operands, labels, strict=True)):
-                return None
+    sizes: dict[str, set[int]] = {}
+    for x, names in zip(operands, labels, strict=True):
+        for size, label in zip(x.shape, names, strict=True):
+            sizes.setdefault(label, set()).add(size)
+    if any(len(found) > 1 for found in sizes.values()):
+        return None  # an axis of size 1 that is stretched
     return labels, wanted
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from numerics._arrays import has_every_float
-from numerics.encoding import decode, encode
+from numerics.encoding import BlockCodes, decode, encode
 from numerics.errors import InputError
 from numerics.formats import BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
 from numerics.quantizer import quantize
@@ -102,6 +102,7 @@ class Quantised:
         rule: how it was quantised.
         passes: 1 where the value did not saturate, else 0; None unless the estimator asks for it.
         dynamic: whether the scale comes from the tensor itself.
+        blocks: codes and scales of blocks, where an accumulator takes them so.
     """
 
     codes: torch.Tensor
@@ -109,6 +110,7 @@ class Quantised:
     rule: Rule
     passes: torch.Tensor | None = None
     dynamic: bool = False
+    blocks: BlockCodes | None = None
 
     @property
     def values(self) -> torch.Tensor:
@@ -124,7 +126,7 @@ class Quantised:
     def mT(self) -> Quantised:  # noqa: N802 (torch's own name)
         """The last two axes exchanged."""
         swapped = None if self.scale is None else self.scale.mT if self.scale.ndim >= 2 else self.scale
-        return replace(self, codes=self.codes.mT, scale=swapped, passes=None)
+        return replace(self, codes=self.codes.mT, scale=swapped, passes=None, blocks=None)
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:
@@ -207,7 +209,10 @@ def _quantise_blocks(x: torch.Tensor, rule: Rule, site: Site, key: OperandKey, s
         factors = decode(codes.scales, fmt.scale).to(x).reshape(*padded.shape[:-1], -1) * codes.tensor_scale
         limit = factors.repeat_interleave(fmt.block_size, dim=-1)[..., :length].reshape(x.shape) * _reach(fmt.element)
         passes = (x.abs() < limit).to(x)
-    return Quantised(values, None, rule, passes)
+    blocks = (
+        encode(padded, fmt, rounding=rule.rounding, seed=seed, scale=whole) if site.context.block_scaled(site.module) else None
+    )
+    return Quantised(values, None, rule, passes, blocks=blocks)
 
 
 def _reach(fmt: FloatFormat | FixedFormat | IntFormat) -> float:

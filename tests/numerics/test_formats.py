@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from exact_rounding import code_value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numerics import BlockFormat, FloatFormat, InputError, IntFormat, format_names, get_format
+from numerics import (
+    BlockFormat,
+    CodebookFormat,
+    FixedFormat,
+    FloatFormat,
+    InputError,
+    IntFormat,
+    format_names,
+    get_format,
+    register_format,
+)
+from numerics import formats as formats_module
 from numerics.formats import is_float
 
 TORCH_FLOATS = {
@@ -117,10 +130,174 @@ def test_every_listed_format_bears_its_name():
     assert all(get_format(name).name == name for name in format_names())
 
 
-@pytest.mark.parametrize(("name", "bits", "signed"), [("q4.12", 16, True), ("uq0.8", 8, False), ("q1.2", 3, True)])
-def test_fixed_point_is_understood_without_being_listed(name, bits, signed):
+@pytest.mark.parametrize(
+    ("name", "whole", "fraction", "signed"), [("q4.12", 4, 12, True), ("uq0.8", 0, 8, False), ("q1.2", 1, 2, True)]
+)
+def test_fixed_point_is_understood_without_being_listed(name, whole, fraction, signed):
     assert name not in format_names()
-    assert get_format(name) == IntFormat(name, bits, signed=signed)
+    assert get_format(name) == FixedFormat(name, whole, fraction, signed=signed)
+    assert get_format(name).bits == whole + fraction
+
+
+@pytest.mark.parametrize(("name", "exponent", "mantissa"), [("e6m9", 6, 9), ("e11m52", 11, 52), ("e2m1", 2, 1)])
+def test_an_ieee_like_float_is_understood_without_being_listed(name, exponent, mantissa):
+    assert name not in format_names()
+    assert get_format(name) == FloatFormat(name, exponent, mantissa)
+
+
+@pytest.mark.parametrize("name", ["fp64", "fp32", "fp16", "bf16", "e5m2"])
+def test_a_float_has_torchs_limits(name):
+    found, info = get_format(name), torch.finfo(TORCH_FLOATS[name])
+    assert (found.min, found.max, found.eps) == (info.min, info.max, info.eps)
+    assert (found.smallest_normal, found.smallest_subnormal) == (info.tiny, info.tiny * info.eps)
+    assert (found.has_inf, found.has_nan, found.has_negative_zero) == (True, True, True)
+
+
+@pytest.mark.parametrize("name", ["int8", "int16", "int32", "uint8", "uint16", "uint32"])
+def test_an_integer_has_torchs_limits(name):
+    found, info = get_format(name), torch.iinfo(TORCH_INTS[name])
+    assert (found.code_min, found.code_max) == (found.min, found.max) == (info.min, info.max)
+
+
+SMALL = [n for n in format_names() if not isinstance(get_format(n), BlockFormat) and get_format(n).bits <= 16]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_table_lists_every_code(name):
+    found = get_format(name)
+    table = found.table()
+    assert table.dtype == np.float64
+    assert not table.flags.writeable
+    numbers = table[np.isfinite(table)]
+    assert (numbers.min(), numbers.max()) == (found.min, found.max)
+    if isinstance(found, FloatFormat):
+        exact = [float(code_value(code, found)) for code in range(1 << found.code_bits)]
+        np.testing.assert_array_equal(table, exact)
+        assert numbers[numbers > 0].min() == found.smallest_subnormal
+        assert np.isnan(table).any() == found.has_nan
+        assert np.isinf(table).any() == found.has_inf
+        assert (np.signbit(table) & (table == 0)).any() == found.has_negative_zero
+    elif isinstance(found, IntFormat):
+        codes = np.arange(1 << found.bits)
+        expected = np.where(found.signed & (codes >> (found.bits - 1) > 0), codes - (1 << found.bits), codes).astype(float)
+        expected[expected < found.code_min] = np.nan
+        np.testing.assert_array_equal(table, expected)
+    else:
+        assert tuple(table) == found.values
+
+
+def test_a_table_of_fixed_point():
+    np.testing.assert_array_equal(get_format("q2.1").table(), [0, 0.5, 1, 1.5, -2, -1.5, -1, -0.5])
+    np.testing.assert_array_equal(FixedFormat("coarse", 4, -1, signed=False).table(), [0, 2, 4, 6, 8, 10, 12, 14])
+    assert get_format("q2.1").step == 0.5
+
+
+@pytest.mark.parametrize("found", [get_format("fp32"), get_format("int32"), get_format("uq9.8")], ids=lambda f: f.name)
+def test_a_table_of_a_wide_format_is_refused(found):
+    with pytest.raises(InputError) as caught:
+        found.table()
+    assert str(caught.value) == (f"format {found.name!r}: table: {found.bits} bits have too many codes to list; expected ≤ 16")
+
+
+@pytest.mark.parametrize(("values", "bits"), [((0, 1), 1), ((0, 1, 2), 2), (range(16), 4), (range(17), 5)])
+def test_a_codebook_takes_the_bits_of_its_codes(values, bits):
+    assert CodebookFormat("own", tuple(values)).bits == bits
+
+
+def test_nf4_holds_the_quantiles_of_a_normal_distribution():
+    """Dettmers et al., arXiv 2305.14314, section 3: zero, and the middles of equal shares of either half."""
+    values = get_format("nf4").table()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    offset = 0.5 * (1 / 32 + 1 / 30)
+    up = normal.icdf(torch.linspace(1 - offset, 0.5, 9)[:-1].double())
+    down = normal.icdf(torch.linspace(1 - offset, 0.5, 8)[:-1].double())
+    expected = torch.cat([-down, torch.zeros(1), up]).sort().values / up.max()
+    np.testing.assert_allclose(values, expected.numpy(), atol=2e-6)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.setattr(formats_module, "_BY_NAME", dict(formats_module._BY_NAME))
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_format_is_known_by_name():
+    mine = FloatFormat("mine_e4m1", 4, 1, specials="max_is_nan")
+    assert register_format(mine) is mine
+    assert get_format("mine_e4m1") is mine
+    assert "mine_e4m1" in format_names()
+    assert register_format(FloatFormat("mine_e4m1", 4, 1, specials="max_is_nan")) == mine
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("name", ["bf16", "q4.12", "e6m9"])
+def test_a_name_that_is_taken_cannot_be_registered(name):
+    with pytest.raises(InputError, match=rf"^format: the name '{name}' belongs to .*; give yours another$"):
+        register_format(IntFormat(name, 5))
+
+
+E4M3, E8M0 = get_format("e4m3"), get_format("e8m0fnu")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FloatFormat("f", 0, 3), "format 'f': exponent_bits: expected 1 to 11, got 0"),
+        (lambda: FloatFormat("f", 12, 3), "format 'f': exponent_bits: expected 1 to 11, got 12"),
+        (lambda: FloatFormat("f", 4, 53), "format 'f': mantissa_bits: expected 0 to 52, got 53"),
+        (lambda: FloatFormat("f", 4, -1), "format 'f': mantissa_bits: expected 0 to 52, got -1"),
+        (
+            lambda: FloatFormat("f", 4, 3, specials="fn"),
+            "format 'f': specials: unknown name 'fn'; known: ieee, max_is_nan, negative_zero_is_nan, none",
+        ),
+        (
+            lambda: FloatFormat("f", 8, 0),
+            "format 'f': specials: 'ieee' needs a mantissa bit to tell NaN from Inf; expected 'max_is_nan' or 'none'",
+        ),
+        (
+            lambda: FloatFormat("f", 4, 3, signed=False, specials="negative_zero_is_nan"),
+            "format 'f': specials: 'negative_zero_is_nan' needs a sign bit (signed=True)",
+        ),
+        (
+            lambda: FloatFormat("f", 4, 3, zero=False, specials="negative_zero_is_nan"),
+            "format 'f': specials: 'negative_zero_is_nan' needs a zero (zero=True)",
+        ),
+        (
+            lambda: FloatFormat("f", 4, 3, bias=2000),
+            "format 'f': bias: 2000 puts values outside those of a 64-bit float, in which they are computed "
+            "(exponents -1999 to -1986)",
+        ),
+        (lambda: FloatFormat("f", 1, 3), "format 'f': exponent_bits: 1 leaves no code for a normal number"),
+        (lambda: IntFormat("i", 0), "format 'i': bits: expected 1 to 64, got 0"),
+        (lambda: IntFormat("i", 65), "format 'i': bits: expected 1 to 64, got 65"),
+        (
+            lambda: IntFormat("i", 8, signed=False, symmetric=True),
+            "format 'i': symmetric: only signed integers of at least 2 bits are, got 8 bits",
+        ),
+        (lambda: FixedFormat("q", 0, 0), "format 'q': integer_bits + fraction_bits: expected 1 to 64, got 0"),
+        (lambda: FixedFormat("q", 80, -70), "format 'q': fraction_bits: expected −64 to 64, got -70"),
+        (
+            lambda: FixedFormat("q", 1, 0, symmetric=True),
+            "format 'q': symmetric: only signed numbers of at least 2 bits are, got 1 bits",
+        ),
+        (lambda: CodebookFormat("c", (1.0,)), "format 'c': values: expected 2 to 65536, got 1"),
+        (lambda: CodebookFormat("c", (0, math.inf)), "format 'c': values: expected finite numbers, got inf"),
+        (lambda: CodebookFormat("c", (0, 1, 1)), "format 'c': values: expected ascending numbers, got 1 before 1"),
+        (lambda: BlockFormat("b", E4M3, 0, E8M0), "format 'b': block_size: expected ≥ 1, got 0"),
+        (
+            lambda: BlockFormat("b", E4M3, 8, E8M0, scale_rounding="even"),
+            "format 'b': scale_rounding: unknown name 'even'; known: floor, nearest, up",
+        ),
+        (
+            lambda: BlockFormat("b", E4M3, 8, FloatFormat("s", 4, 3, specials="none")),
+            "format 'b': scale: 's' has no NaN to mark a block with; expected one that has",
+        ),
+    ],
+)
+def test_a_field_out_of_range_is_named(build, message):
+    with pytest.raises(InputError) as caught:
+        build()
+    assert str(caught.value) == message
 
 
 def test_sub_byte_integers_are_packed():
@@ -150,7 +327,7 @@ def test_an_unknown_format_names_the_nearest():
         get_format("pf16")
 
 
-@pytest.mark.parametrize("name", ["q0.0", "q4", "uq4.", "int33", ""])
+@pytest.mark.parametrize("name", ["q0.0", "q4", "uq4.", "int33", "e12m3", "e5m0", "e0m4", "E4M3", ""])
 def test_what_only_resembles_a_format_is_refused(name):
     with pytest.raises(InputError, match=f"^format: unknown name '{name}'; "):
         get_format(name)
