@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,7 +173,7 @@ def _mend_unusual(values: NDArray[Any], out: NDArray[Any], request: Request, fac
         out[zero] = (np.nan if policy.zero == "nan" and fmt.has_nan else smallest) * factor
 
 
-_CODEBOOK_PART = 1 << 16
+_CODEBOOK_PART = 1 << 14
 """Elements at a time, so that temporaries stay in the cache."""
 
 
@@ -182,34 +183,47 @@ def convert_codebook(x: NDArray[Any], out: NDArray[Any], request: Request, scale
     assert isinstance(fmt, CodebookFormat)
     table = fmt.table().astype(x.dtype)
     factor = x.dtype.type(1) if scale is None else scale
-    for start in range(0, x.size, _CODEBOOK_PART):
-        part = slice(start, start + _CODEBOOK_PART)
-        codes = codebook_codes(x[part] / factor, fmt, request.rounding)
-        out[part] = codes if coded else table[codes] * factor
+
+    def work(first: int, last: int) -> None:
+        for start in range(first, last, _CODEBOOK_PART):
+            part = slice(start, min(start + _CODEBOOK_PART, last))
+            codes = codebook_codes(x[part] / factor, fmt, request.rounding)
+            out[part] = codes if coded else table[codes] * factor
+
+    run_parts(work, x.size)
 
 
-def codebook_codes(x: NDArray[Any], fmt: CodebookFormat, rounding: str) -> NDArray[np.intp]:
+def codebook_codes(x: NDArray[Any], fmt: CodebookFormat, rounding: str) -> NDArray[np.int32]:
     """The code of the value each element goes to: the nearest (of two, the even code, or the one farther from zero), or the
     neighbour in a direction."""
     if np.isnan(x).any():
         raise nan_error(fmt)
-    table, x = fmt.table(), x.astype(np.float64)
-    last = len(table) - 1
     if rounding in ("nearest_even", "nearest_away"):
-        # Against the sum of two neighbours and its rounding error (Knuth's TwoSum), which together are exact.
-        below, above = table[:-1], table[1:]
-        total = below + above
-        shadow = total - below
-        error = (below - (total - shadow)) + (above - shadow)
-        codes = np.searchsorted(total, 2 * x, side="left")
-        at = np.minimum(codes, last - 1)
-        to_even = (at + 1) % 2 == 0 if rounding == "nearest_even" else np.abs(above[at]) > np.abs(below[at])
-        return codes + ((codes < last) & (total[at] == 2 * x) & ((error[at] < 0) | ((error[at] == 0) & to_even)))
-    up = np.minimum(np.searchsorted(table, x, side="left"), last)
+        codes = np.zeros(x.shape, np.int32)
+        k.find_cells(np.ascontiguousarray(x).reshape(-1), codebook_edges(fmt, rounding), codes.reshape(-1))
+        return codes
+    table = fmt.table()
+    up = np.minimum(np.searchsorted(table, x, side="left"), len(table) - 1)
     down = np.maximum(np.searchsorted(table, x, side="right") - 1, 0)
-    if rounding == "toward_zero":
-        return np.where(x > 0, down, up)
-    return up if rounding == "up" else down
+    chosen = np.where(x > 0, down, up) if rounding == "toward_zero" else up if rounding == "up" else down
+    return chosen.astype(np.int32)
+
+
+@lru_cache(maxsize=256)
+def codebook_edges(fmt: CodebookFormat, rounding: str) -> NDArray[np.float64]:
+    """Twice the smallest number that goes to each value but the first.
+
+    A middle is the sum of two neighbours and its rounding error (Knuth's TwoSum), which together are exact; the smallest double
+    above it starts the next cell, or the middle itself where the tie goes up.
+    """
+    table = fmt.table()
+    below, above = table[:-1], table[1:]
+    total = below + above
+    shadow = total - below
+    error = (below - (total - shadow)) + (above - shadow)
+    to_above = np.arange(1, len(table)) % 2 == 0 if rounding == "nearest_even" else np.abs(above) > np.abs(below)
+    starts = (error < 0) | ((error == 0) & to_above)
+    return np.where(starts, total, np.nextafter(total, np.inf))
 
 
 def exponent_of(value: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,17 +135,13 @@ class Context:
     rules: dict[tuple[str, str], Rule] = field(default_factory=dict)
     quiet: dict[tuple[str, torch.dtype], bool] = field(default_factory=dict)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Context:
-        import copy
+    def __getstate__(self) -> dict[str, Any]:
+        # What belongs to a running forward is neither copied nor saved, nor is who looks on.
+        running = {"observer": None, "roles": {}, "frames": [], "calls": {}, "traits": None}
+        return {**self.__dict__, **running}
 
-        # What belongs to a running forward is not copied, nor is who looks on.
-        mine = replace(
-            self, rows=dict(self.rows), histories=copy.deepcopy(self.histories, memo), static=copy.deepcopy(self.static, memo),
-            observer=None, roles={}, frames=[], calls={}, traits=WeakTensorKeyDictionary(), rules=dict(self.rules),
-            quiet=dict(self.quiet),
-        )  # fmt: skip
-        memo[id(self)] = mine
-        return mine
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, traits=WeakTensorKeyDictionary())
 
     # --- rules ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,10 @@ import numpy as np
 
 from numerics import _fused_kernels as kernels
 from numerics import _product_operands as operands
+from numerics._arrays import plan
+from numerics._kernels import BY_ADDING
 from numerics._parallel import run_parts
+from numerics._product_kernels import FAST_ADD
 from numerics.formats import FloatFormat, get_format
 from numerics.rounding import ROUNDINGS
 
@@ -32,6 +35,8 @@ def run_fused(product: Product, x: NDArray[Any], y: NDArray[Any], result: NDArra
     cut = accumulator.rounding == "toward_zero" and accumulator.overflow == "infinity" and fmt.specials == "ieee" and fmt.subnormals
     cut = cut and fmt.emax == 127 and fmt.emin == -126
     how = kernels.TRUNCATED if cut else kernels.GENERAL
+    if not cut and accumulator.rounding == "nearest_even" and accumulator.overflow != "saturate" and _adds_in_lane(fmt):
+        how = FAST_ADD
     # The truncating way is one for every mode.
     mode = 0 if cut else ROUNDINGS[accumulator.rounding]
     p = parameters(fmt, accumulator.rounding, 64, accumulator.overflow)
@@ -66,12 +71,14 @@ def run_fused(product: Product, x: NDArray[Any], y: NDArray[Any], result: NDArra
     special = bool(odd_rows.any() or odd_columns.any())
     initial = result.copy() if special else result
     a, b = (np.where(np.isfinite(u), u, 0), np.where(np.isfinite(v), v, 0)) if special else (u, v)
-    # Aligned products are below 2^(F + 2): so many add up in 32 bits.
-    part = min(group, 1 << max(0, 29 - bits))
+    part = _part(left, right, group, bits)
+    narrow_p = parameters(fmt, accumulator.rounding, 32, accumulator.overflow) if product.lane == 32 else (np.uint32(0),) * 17
+    if product.lane == 32 and fmt.mantissa_bits >= 23:
+        narrow_p = (np.uint32(0),) * 17
     chain = kernels.fused_chain(mode, how, wide_how)
 
     def groups(first: int, last: int) -> None:
-        chain(a, eu, b, ev, result, first, last, COLUMNS, group, part, *tail)
+        chain(a, eu, b, ev, result, first, last, COLUMNS, group, part, narrow_p, *tail)
 
     product.over_units(groups, x, y)
     if special:
@@ -81,6 +88,24 @@ def run_fused(product: Product, x: NDArray[Any], y: NDArray[Any], result: NDArra
             mend(u, eu, v, ev, initial, result, first, last, odd_rows, odd_columns, group, *tail)
 
         run_parts(elements, x.shape[0], smallest=16)
+
+
+def _adds_in_lane(fmt: FloatFormat) -> bool:
+    """Whether 32-bit floats with a sticky bit are rounded to the format by an addition."""
+    return fmt.has_inf and fmt.mantissa_bits <= 21 and plan(fmt, "nearest_even", None, 32).how == BY_ADDING
+
+
+def _part(left: Operand, right: Operand, group: int, bits: int) -> int:
+    """How many aligned products add up in 32 bits: half a group (in fours) if so many and a stored sum do."""
+    # Significands are below 2, or at most 2 − 2^−mantissa.
+    most = 1.0
+    for operand in (left, right):
+        most *= 2 - (0.0 if operand.format is None else operand.format.eps)
+    unit = 2.0**bits
+    half = -(-group // 8) * 4
+    if half * most * unit + 2 * unit < 2.0**31 and group * most * unit + 2 * unit < 2.0**32:
+        return half
+    return max(1, min(group, int((2.0**31 - 1) / (most * unit)))) if 4 * unit < 2.0**31 else 1
 
 
 def _aligned(values: NDArray[Any], operand: Operand, turned: bool, axis: int) -> tuple[NDArray[Any], NDArray[np.int32]]:

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from numerics._kernels import GENERAL, STOCHASTIC, random_bits, round_element
-from numerics._product_kernels import RANDOM_MASK, SOURCE, add, narrow
+from numerics._kernels import GENERAL, SHIFT, STOCHASTIC, _fields, _Word, random_bits, round_element
+from numerics._product_kernels import FAST_ADD, RANDOM_MASK, SOURCE, _fast_add, add, narrow
 
 NO_EXPONENT = -(1 << 20)
 """The exponent of a zero: below any other, twice over."""
@@ -27,8 +27,9 @@ NO_EXPONENT = -(1 << 20)
 FLOOR = -126
 """What a zero counts as."""
 
-TRUNCATED = 8
-"""How a result is stored: cut off toward zero, Inf beyond the largest; or ``GENERAL``, as ``numerics._kernels`` rounds."""
+TRUNCATED = 9
+"""How a result is stored: cut off toward zero, Inf beyond the largest; or ``GENERAL``, as ``numerics._kernels`` rounds; or
+``FAST_ADD``, which is ``GENERAL`` but for groups that fit 32-bit lanes."""
 
 
 @intrinsic
@@ -99,6 +100,57 @@ def plus(typing_context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def bound_exponents(typing_context: Any, bounds: Any, exponent: Any) -> Any:
+    """(lowest, highest) of exponents seen, with one more."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pair, e = arguments
+        low, high = builder.extract_value(pair, 0), builder.extract_value(pair, 1)
+        low = builder.select(builder.icmp_signed("<", e, low), e, low)
+        high = builder.select(builder.icmp_signed(">", e, high), e, high)
+        return builder.insert_value(builder.insert_value(pair, low, 0), high, 1)
+
+    return bounds(bounds, types.int32), generate
+
+
+@intrinsic(prefer_literal=True)
+def store_whole(typing_context: Any, first: Any, second: Any, exponent: Any, p: Any, how: Any) -> Any:
+    """(first + second) · 2^exponent, a 32-bit float: cut off toward zero, or rounded to nearest even (``FAST_ADD``).
+
+    The integers (32 bits) add up to less than 2^32 in magnitude, and 2^exponent is normal, as the result then is or zero.
+    """
+    if not isinstance(how, types.Literal):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.IntType(32)
+        a, b, e, packed, _ = arguments
+        p_fields = _fields(builder, packed)
+        one = ir.Constant(kind, 1)
+        # The sum has 33 bits: its sign is that of its half, its magnitude is right modulo 2^32.
+        half = builder.add(builder.add(builder.ashr(a, one), builder.ashr(b, one)), builder.and_(builder.and_(a, b), one))
+        sign = builder.ashr(half, ir.Constant(kind, 31))
+        total = builder.add(a, b)
+        magnitude = builder.sub(builder.xor(total, sign), sign)
+        leading = builder.ctlz(magnitude, ir.Constant(ir.IntType(1), 0))
+        places = _Word(builder, leading)
+        # FAST_ADD rounds 24 bits, the last of them sticky; the other way leaves the mantissa's.
+        spare = (places * 0 + 8) if how.literal_value == FAST_ADD else p_fields[SHIFT] + 8
+        gone = (places < spare).where(spare - places, places * 0)
+        kept = (_Word(builder, magnitude) >> gone) << gone
+        if how.literal_value == FAST_ADD:
+            sticky = (_Word(builder, magnitude) ^ kept) > 0
+            kept = sticky.where(kept | ((places * 0 + 1) << gone), kept)
+        value = builder.uitofp(kept.value, ir.FloatType())
+        power = builder.bitcast(builder.shl(builder.add(e, ir.Constant(kind, 127)), ir.Constant(kind, 23)), ir.FloatType())
+        value = builder.fmul(value, power)
+        signed = (_Word(builder, builder.bitcast(value, kind)) | _Word(builder, builder.shl(sign, ir.Constant(kind, 31)))).as_float()
+        return _fast_add(builder, signed, p_fields) if how.literal_value == FAST_ADD else signed
+
+    return types.float32(types.int32, types.int32, types.int32, p, how), generate
+
+
+@intrinsic
 def cut(typing_context: Any, x: Any, kept: Any, normal: Any, up: Any, down: Any) -> Any:
     """A 64-bit float toward zero: to the bits in ``kept``, or below ``normal`` to multiples of ``down`` = 1 / ``up``."""
 
@@ -120,8 +172,8 @@ def fused_chain(mode, how, wide_how, source=SOURCE):
 
     @njit(nogil=True, cache=True)
     def run(
-        a, ea, b, eb, out, first, last, columns, group, part, interval, bits, emin, p, cutting, w, key, row_step, column_step,
-        offset, steps,
+        a, ea, b, eb, out, first, last, columns, group, part, narrow_p, interval, bits, emin, p, cutting, w, key, row_step,
+        column_step, offset, steps,
     ):  # fmt: skip
         """Units ``first`` to ``last`` of ``out += a @ b``; a unit is ``columns`` columns of one row, and rows run fastest.
 
@@ -130,7 +182,8 @@ def fused_chain(mode, how, wide_how, source=SOURCE):
             ea, eb: their exponents (32 bits); ``NO_EXPONENT`` for zeros.
             out: (M, N), holds the initial values.
             group: products summed at once.
-            part: of them, how many fit a 32-bit integer.
+            part: of them, how many fit a 32-bit integer; if it is at least half the group, so does the stored sum beside them.
+            narrow_p: parameters of the sum's format (32 bits).
             interval: products between promotions; 0 for none.
             bits: F, bits after the point of an aligned product.
             emin: smallest exponent of the stored sum.
@@ -144,11 +197,13 @@ def fused_chain(mode, how, wide_how, source=SOURCE):
         largest = np.empty(columns, np.int32)
         scale = np.empty(columns, a.dtype)
         whole = np.empty(columns, np.int32)
+        other = np.empty(columns, np.int32)
         exact = np.empty(columns, np.float64)
         short = np.empty(columns, out.dtype)
         zero = out.dtype.type(0.0)
         kept, normal, up, down = cutting
         places = np.int32(bits)
+        quick = a.itemsize == 4 and out.itemsize == 4 and how != GENERAL
         lowest = np.int32(emin)
         chance = np.uint64(version - version)
         for unit in range(first, last):
@@ -170,9 +225,20 @@ def fused_chain(mode, how, wide_how, source=SOURCE):
                         total[j] = zero
                 for k0 in range(low, high, group):
                     k1 = min(k0 + group, high)
-                    for j in range(n):
-                        largest[j] = sum_exponent(total[j], lowest)
                     k = k0
+                    if k + 4 <= k1:
+                        e0, e1, e2, e3 = left_e[k], left_e[k + 1], left_e[k + 2], left_e[k + 3]
+                        f0, f1 = eb[k, begin : begin + n], eb[k + 1, begin : begin + n]
+                        f2, f3 = eb[k + 2, begin : begin + n], eb[k + 3, begin : begin + n]
+                        for j in range(n):
+                            top = larger_sum(sum_exponent(total[j], lowest), e0, f0[j])
+                            top = larger_sum(top, e1, f1[j])
+                            top = larger_sum(top, e2, f2[j])
+                            largest[j] = larger_sum(top, e3, f3[j])
+                        k += 4
+                    else:
+                        for j in range(n):
+                            largest[j] = sum_exponent(total[j], lowest)
                     while k + 4 <= k1:
                         e0, e1, e2, e3 = left_e[k], left_e[k + 1], left_e[k + 2], left_e[k + 3]
                         f0, f1 = eb[k, begin : begin + n], eb[k + 1, begin : begin + n]
@@ -188,6 +254,40 @@ def fused_chain(mode, how, wide_how, source=SOURCE):
                         for j in range(n):
                             largest[j] = larger_sum(largest[j], e0, f0[j])
                         k += 1
+                    if quick and 2 * part >= group:
+                        bounds = (np.int32(127), np.int32(-127))
+                        for j in range(n):
+                            bounds = bound_exponents(bounds, largest[j])
+                        # The powers of two and the result are normal numbers.
+                        if bounds[0] >= bits - 120 and bounds[1] <= 127:
+                            for j in range(n):
+                                s = power_of_two(plus(places, -largest[j]), scale[j])
+                                scale[j] = s
+                                whole[j] = truncated_integer(total[j] * s)
+                                other[j] = 0
+                            for side in range(2):
+                                into = whole if side == 0 else other
+                                k = k0 + side * part
+                                k3 = min(k + part, k1)
+                                while k + 4 <= k3:
+                                    x0, x1, x2, x3 = left[k], left[k + 1], left[k + 2], left[k + 3]
+                                    r0, r1 = b[k, begin : begin + n], b[k + 1, begin : begin + n]
+                                    r2, r3 = b[k + 2, begin : begin + n], b[k + 3, begin : begin + n]
+                                    for j in range(n):
+                                        s = scale[j]
+                                        t = plus(truncated_integer(x0 * r0[j] * s), truncated_integer(x1 * r1[j] * s))
+                                        u = plus(truncated_integer(x2 * r2[j] * s), truncated_integer(x3 * r3[j] * s))
+                                        into[j] = plus(into[j], plus(t, u))
+                                    k += 4
+                                while k < k3:
+                                    x0, r0 = left[k], b[k, begin : begin + n]
+                                    for j in range(n):
+                                        into[j] = plus(into[j], truncated_integer(x0 * r0[j] * scale[j]))
+                                    k += 1
+                            for j in range(n):
+                                total[j] = store_whole(whole[j], other[j], plus(largest[j], -places), narrow_p, how)
+                            done += np.uint64(1)
+                            continue
                     for j in range(n):
                         places_up = plus(places, -largest[j])
                         scale[j] = power_of_two(places_up, scale[j])
@@ -223,7 +323,7 @@ def fused_chain(mode, how, wide_how, source=SOURCE):
                                 exact[j] += np.trunc(x0 * r0[j] * scale[j])
                     for j in range(n):
                         value = exact[j] * power_of_two(plus(largest[j], -places), exact[j])
-                        if how == GENERAL:
+                        if how != TRUNCATED:
                             if mode == STOCHASTIC:
                                 word = start_word + np.uint64(j) * word_step + done
                                 chance = random_bits(key, word) & np.uint64(RANDOM_MASK)
@@ -285,7 +385,7 @@ def special_chain(mode, how, wide_how, source=SOURCE):
                             if np.isfinite(product):
                                 exact += np.trunc(product * scale)
                         value = exact * power_of_two(plus(largest, np.int32(-bits)), one) + special
-                        if how == GENERAL:
+                        if how != TRUNCATED:
                             if mode == STOCHASTIC:
                                 chance = random_bits(key, word) & np.uint64(RANDOM_MASK)
                             value = round_element(value, chance, p, mode, GENERAL)
@@ -385,7 +485,7 @@ def scaled_chain(mode, how, wide_how, source=SOURCE):
                             exact[j] += np.trunc(np.float64(found[j]) * (s0 * t0[j]) * power * scale[j])
                     for j in range(n):
                         value = exact[j] * power_of_two(plus(largest[j], np.int32(-bits)), one)
-                        if how == GENERAL:
+                        if how != TRUNCATED:
                             if mode == STOCHASTIC:
                                 word = start_word + np.uint64(j) * word_step + done
                                 chance = random_bits(key, word) & np.uint64(RANDOM_MASK)

@@ -17,6 +17,7 @@ from numerics._elementwise import round_gradient
 from numerics._quantised import Quantised, Rule, estimate, integer_steps, operand_names, quantise, wide
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
+from numerics.quantizer import quantize
 
 if TYPE_CHECKING:
     from numerics._context import Context, Site
@@ -79,12 +80,12 @@ def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
     if library or (isinstance(how.fmt, IntFormat) and not integers):
         return _library(a.values, b.values, how)
     if a.blocks is not None and b.blocks is not None:
-        return _block_scaled(a.blocks, b.blocks, how, seed).to(a.codes.dtype)
+        return _block_scaled(a.blocks, b.blocks, how, seed).to(a.codes)
     runs = _runs(a), _runs(b)
     if 0 in runs:
         return _library(a.values, b.values, how)
     length = a.codes.shape[-1]
-    size = min((run for run in runs if run is not None), default=length) or 1
+    size = math.gcd(*(run for run in runs if run is not None)) or max(length, 1)
     parts = [slice(start, min(start + size, length)) for start in range(0, max(length, 1), size)]
     total = _scaled_sum(a, b, how, parts[0], integers, seed)
     for number, part in enumerate(parts[1:], 1):
@@ -150,7 +151,7 @@ def _block_scaled(a: BlockCodes, b: BlockCodes, how: Sum, seed: int) -> torch.Te
     for index in np.ndindex(*batch):
         left = replace(a, codes=a.codes[index], scales=a.scales[index], shape=a.shape[-2:], axis=1)
         right = replace(b, codes=b.codes[index].mT, scales=b.scales[index], shape=b.shape[:-3:-1], axis=0)
-        results.append(matmul(left, right, accumulator=accumulator, **seeds))
+        results.append(torch.as_tensor(matmul(left, right, accumulator=accumulator, **seeds)))
     return torch.stack(results).reshape(*batch, *results[0].shape) if batch else results[0]
 
 
@@ -278,10 +279,8 @@ class Product(torch.autograd.Function):
 
 
 def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:
-    """The sum with a bias added: an integer accumulator holds it as a multiple of the product of the scales, a float accumulator as
-    a value of its own format, to which the sum is rounded again. Behind ``accumulation`` it is added in FP32."""
-    from numerics.quantizer import quantize
-
+    """The sum with a bias added: an integer accumulator holds it as a multiple of the product of the scales, a float accumulator
+    as a value of its own format, to which the sum is rounded again. Behind ``accumulation`` it is added in FP32."""
     if bias is None:
         return y
     values = bias.detach().to(y.dtype)

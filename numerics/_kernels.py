@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 # Rounding modes.
@@ -286,6 +287,28 @@ def magnitude_bits(typing_context: Any, x: Any) -> Any:
     return (types.uint32 if width == 32 else types.uint64)(x), generate
 
 
+LANES = 16
+"""Elements that ``largest_of_lanes`` takes."""
+
+
+@intrinsic
+def largest_of_lanes(typing_context: Any, x: Any, row: Any, first: Any) -> Any:
+    """The largest magnitude, as bits, of ``LANES`` elements of a row of a C-contiguous array."""
+    width = x.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(x)(context, builder, arguments[0])
+        start = cgutils.get_item_pointer(context, builder, x, array, list(arguments[1:]), wraparound=False)
+        kind = ir.VectorType(ir.IntType(width), LANES)
+        bits = builder.load(builder.bitcast(start, kind.as_pointer()), align=width // 8)
+        magnitudes = builder.and_(bits, ir.Constant(kind, [(1 << (width - 1)) - 1] * LANES))
+        name = f"llvm.vector.reduce.umax.v{LANES}i{width}"
+        reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(width), [kind]), name)
+        return builder.call(reduce, [magnitudes])
+
+    return (types.uint32 if width == 32 else types.uint64)(x, row, first), generate
+
+
 @intrinsic
 def higher(typing_context: Any, a: Any, b: Any) -> Any:
     """The larger of two unsigned integers of one type, in that type."""
@@ -429,8 +452,30 @@ def step_converter(mode, how, scaled, coded):
     return convert
 
 
+COUNTED_EDGES = 64
+"""Edges up to which comparing with all of them is faster than a search."""
+
+
+@njit(nogil=True, cache=True)
+def find_cells(x, edges, codes):
+    """``codes[i]``: how many of the ascending ``edges`` are ≤ 2 · x[i], in 64-bit floats; ``codes`` starts at 0."""
+    if edges.size <= COUNTED_EDGES:
+        for edge in edges:
+            for i in range(x.size):
+                codes[i] += np.float64(x[i]) * 2.0 >= edge
+        return
+    for i in range(x.size):
+        codes[i] = np.searchsorted(edges, np.float64(x[i]) * 2.0, side="right")
+
+
 FLOOR, CEILING, NEAREST = range(3)
 """How a block's power-of-two scale follows from its largest magnitude."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def power_of_two(exponent):
+    """2^exponent as a 32-bit float, of the exponent of a normal number."""
+    return float_of(np.uint32((exponent + 127) << 23))
 
 
 @njit(nogil=True, cache=True)
@@ -480,7 +525,9 @@ def block_converter(mode, how, coded):
         blocks, size = x.shape
         for block in range(blocks):
             largest = magnitude_bits(x[block, 0])
-            for i in range(size):
+            for i in range(0, size - LANES + 1, LANES):
+                largest = higher(largest, largest_of_lanes(x, block, i))
+            for i in range(size // LANES * LANES, size):
                 largest = higher(largest, magnitude_bits(x[block, i]))
             top = np.float64(float_of(largest))
             if not top < np.inf:
@@ -491,7 +538,7 @@ def block_converter(mode, how, coded):
             exponent = shared_exponent(top, element_emax, element_max, rounding, lowest, highest)
             exponents[block] = exponent
             if how != GENERAL and -120 <= exponent <= 120:
-                up, down = x.dtype.type(2.0**exponent), x.dtype.type(2.0**-exponent)
+                up, down = power_of_two(exponent), power_of_two(-exponent)
                 for i in range(size):
                     if coded == FLOAT_CODES:
                         out[block, i] = encode_element(x[block, i] * down, np.uint64(0), p32, mode, how)
@@ -525,7 +572,9 @@ def largest_magnitudes(x, out):
     blocks, size = x.shape
     for block in range(blocks):
         largest = magnitude_bits(x[block, 0])
-        for i in range(size):
+        for i in range(0, size - LANES + 1, LANES):
+            largest = higher(largest, largest_of_lanes(x, block, i))
+        for i in range(size // LANES * LANES, size):
             largest = higher(largest, magnitude_bits(x[block, i]))
         out[block] = float_of(largest)
 
@@ -564,3 +613,20 @@ def factor_converter(mode, how, coded):
                     out[block, i] = round_element(value, chance, p, mode, how) * factor
 
     return convert
+
+
+@njit(nogil=True, cache=True)
+def look_up(codes, table, out):
+    """``out[i] = table[codes[i]]``; the codes lie in the table."""
+    for i in range(codes.size):
+        out[i] = table[codes[i]]
+
+
+@njit(nogil=True, cache=True)
+def look_up_blocks(codes, table, factors, out):
+    """``out[block, i] = table[codes[block, i]] · factors[block]``, in 64-bit floats; the codes lie in the table."""
+    blocks, size = codes.shape
+    for block in range(blocks):
+        factor = factors[block]
+        for i in range(size):
+            out[block, i] = table[codes[block, i]] * factor

@@ -319,6 +319,24 @@ def einsum(call: Call) -> Any:
     return result
 
 
+def tensordot(call: Call) -> Any:
+    """``tensordot``: the axes named by ``dims`` are summed along."""
+    a, b, dims = call.bound("a", "b", dims=2)
+    if isinstance(dims, torch.Tensor):
+        dims = dims.tolist()
+    first, second = (range(a.ndim - dims, a.ndim), range(dims)) if isinstance(dims, int) else dims
+    first, second = [d % a.ndim for d in first], [d % b.ndim for d in second]
+    plan = ProductPlan.make(call.context, "tensordot", role_of(call, a), role_of(call, b))
+    if quiet(call, plan, a, b):
+        return call.plain()
+    left = [d for d in range(a.ndim) if d not in first]
+    right = [d for d in range(b.ndim) if d not in second]
+    length = math.prod(a.shape[d] for d in first)
+    rows, columns = a.permute(*left, *first).reshape(-1, length), b.permute(*right, *second).reshape(-1, length)
+    y = product(plan, rows, columns).reshape([*(a.shape[d] for d in left), *(b.shape[d] for d in right)])
+    return finish(y, plan.site, "tensordot")
+
+
 def _parse(equation: str, operands: list[torch.Tensor]) -> tuple[list[list[str]], list[str]] | None:
     """Labels of each operand and of the result; None where a label repeats in one operand (a diagonal)."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
@@ -458,6 +476,7 @@ HANDLERS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "rmatmul", "linalg_matmul"), matmul),
     **dict.fromkeys(("addmm", "addmv", "baddbmm", "addbmm"), add_matmul),
     "einsum": einsum,
+    "tensordot": tensordot,
     "embedding": embedding,
     "embedding_bag": embedding,
     "scaled_dot_product_attention": attention,

@@ -9,6 +9,7 @@ Numba's cache watches the file of the compiled function only; ``SOURCE`` brings 
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from numerics import _kernels
-from numerics._kernels import STOCHASTIC, _fields, _round, _Word, random_bits
+from numerics._kernels import GENERAL, STOCHASTIC, _fields, _round, _Word, random_bits, round_element
 
 SOURCE = zlib.crc32(Path(_kernels.__file__).read_bytes())
 """A closure's constants are part of the key in numba's cache: kernels compiled with another ``_kernels.py`` are not found."""
@@ -29,6 +30,9 @@ SOURCE = zlib.crc32(Path(_kernels.__file__).read_bytes())
 NATIVE = 3  # the float adder itself: fp32 in 32-bit lanes, fp64 in 64-bit lanes
 CASTING = 4  # fp32 in 64-bit lanes: by the conversion
 EXACT = 5  # a product that is not rounded at all
+FAST_SHIFT = 6  # nearest even in 32-bit lanes, for formats with the exponents of fp32 and Inf beyond the largest
+FAST_ADD = 7  # nearest even in 32-bit lanes, for formats with fewer exponents and Inf beyond the largest
+FAST_CUT = 8  # toward zero in 32-bit lanes, for formats with the exponents of fp32
 
 SEQUENTIAL, SYSTOLIC, TREE, COMPENSATED = range(4)
 """Orders: pairwise is a tree of all products."""
@@ -54,12 +58,61 @@ def _to_odd(builder: Any, value: Any, error: Any, width: int) -> Any:
     return builder.bitcast(builder.add(bits, moved), value.type)
 
 
-def _finish(builder: Any, value: Any, chance: Any, packed: Any, mode: int, how: int, width: int) -> Any:
-    """``value`` (rounded to odd) in the format."""
+def _finish(builder: Any, value: Any, error: Any, chance: Any, packed: Any, mode: int, how: int, width: int) -> Any:
+    """``value + error``, the nearest float and what it lacks, rounded once to the format. NaN must be the default one in the fast
+    ways: they add to its bits."""
+    if how == FAST_SHIFT:
+        return _fast_shift(builder, value, error, _fields(builder, packed))
+    odd = _to_odd(builder, value, error, width)
     if how == CASTING:
-        return builder.fpext(builder.fptrunc(value, ir.FloatType()), ir.DoubleType())
-    result, sign = _round(builder, value, chance, _fields(builder, packed), mode, how, width)
+        return builder.fpext(builder.fptrunc(odd, ir.FloatType()), ir.DoubleType())
+    if how == FAST_ADD:
+        return _fast_add(builder, odd, _fields(builder, packed))
+    if how == FAST_CUT:
+        bits = _Word(builder, builder.bitcast(odd, ir.IntType(32)))
+        return (bits & (0 - ((bits * 0 + 1) << _fields(builder, packed)[_kernels.SHIFT]))).as_float()
+    result, sign = _round(builder, odd, chance, _fields(builder, packed), mode, how, width)
     return (result | sign).as_float()
+
+
+def _fast_shift(builder: Any, value: Any, error: Any, p: Any) -> Any:
+    """Half a step less one is added to the bits, and one more where a tie goes up: to the even neighbour, or where the error says.
+
+    Only of a tie does the error decide, and only a tie is changed by the one.
+    """
+    kind = ir.IntType(32)
+    bits = _Word(builder, builder.bitcast(value, kind))
+    away = ((bits ^ _Word(builder, builder.bitcast(error, kind))) ^ 0xFFFFFFFF) >> 31
+    inexact = _Word(builder, builder.fcmp_ordered("!=", error, ir.Constant(error.type, 0.0)))
+    up = inexact.where(away, (bits >> p[_kernels.SHIFT]) & 1)
+    step = (bits * 0 + 1) << p[_kernels.SHIFT]
+    return ((bits + ((step >> 1) - 1) + up) & (0 - step)).as_float()
+
+
+def _fast_add(builder: Any, odd: Any, p: Any) -> Any:
+    """x + m − m, where m = 1.5 · 2^k has its last bit where the format has its own: the float adder rounds."""
+    kind = ir.IntType(32)
+    bits = _Word(builder, builder.bitcast(odd, kind))
+    magnitude = bits & 0x7FFFFFFF
+    exponent = magnitude & (255 << 23)
+    lowest, highest = p[_kernels.EMIN] << 23, p[_kernels.CLAMP]
+    exponent = (exponent > lowest).where(exponent, lowest)
+    exponent = (exponent < highest).where(exponent, highest)
+    magic = (exponent + ((p[_kernels.SHIFT] << 23) + (1 << 22))).as_float()
+    rounded = _Word(builder, builder.bitcast(builder.fsub(builder.fadd(odd, magic), magic), kind)) & 0x7FFFFFFF
+    # An Inf or NaN is above the largest as well, and stays what it is.
+    over = (magnitude > 0x7F800000).where(magnitude, bits * 0 + 0x7F800000)
+    return ((rounded > p[_kernels.LARGEST]).where(over, rounded) | (bits & 0x80000000)).as_float()
+
+
+def _largest_instead(builder: Any, total: Any, x: Any, y: Any) -> Any:
+    """The largest float instead of an Inf that is the sum of finite floats: a directed rounding does not reach it."""
+    kind = ir.IntType(32)
+    bits, first, second = (_Word(builder, builder.bitcast(v, kind)) for v in (total, x, y))
+    first, second = first & 0x7FFFFFFF, second & 0x7FFFFFFF
+    finite = (first > second).where(first, second) < 0x7F800000
+    overflown = ((bits & 0x7FFFFFFF) == 0x7F800000) & finite
+    return overflown.where(bits - 1, bits).as_float()
 
 
 @intrinsic(prefer_literal=True)
@@ -75,15 +128,17 @@ def add(typing_context: Any, a: Any, b: Any, chance: Any, p: Any, mode: Any, how
             return total
         back = builder.fsub(total, x)
         error = builder.fadd(builder.fsub(x, builder.fsub(total, back)), builder.fsub(y, back))
-        odd = _to_odd(builder, total, error, a.bitwidth)
-        return _finish(builder, odd, random, packed, mode.literal_value, how.literal_value, a.bitwidth)
+        if how.literal_value in (GENERAL, FAST_CUT) and a.bitwidth == 32:
+            # The error of an Inf is NaN, which counts for none.
+            total = _largest_instead(builder, total, x, y)
+        return _finish(builder, total, error, random, packed, mode.literal_value, how.literal_value, a.bitwidth)
 
     return a(a, b, chance, p, mode, how), generate
 
 
 @intrinsic(prefer_literal=True)
 def multiply(typing_context: Any, a: Any, b: Any, p: Any, how: Any) -> Any:
-    """a · b: exact in the lane (``EXACT``), or rounded once, to nearest even, to a format."""
+    """a · b: exact in the lane (``EXACT``), or rounded once, to nearest even, to a format (in 32-bit lanes it must be exact)."""
     if not isinstance(how, types.Literal) or a != b:
         return None
 
@@ -92,10 +147,11 @@ def multiply(typing_context: Any, a: Any, b: Any, p: Any, how: Any) -> Any:
         product = builder.fmul(x, y)
         if how.literal_value == EXACT:
             return product
-        error = builder.fma(x, y, builder.fneg(product))
-        odd = _to_odd(builder, product, error, a.bitwidth)
+        error = ir.Constant(product.type, 0.0)
+        if a.bitwidth == 64:
+            error = builder.fma(x, y, builder.fneg(product))
         zero = ir.Constant(ir.IntType(64), 0)
-        return _finish(builder, odd, zero, packed, _kernels.NEAREST_EVEN, how.literal_value, a.bitwidth)
+        return _finish(builder, product, error, zero, packed, _kernels.NEAREST_EVEN, how.literal_value, a.bitwidth)
 
     return a(a, b, p, how), generate
 
@@ -188,9 +244,6 @@ def chain(mode, how, by, wide_how, source=SOURCE):
                     for k in range(low, high):
                         x, right = left[k], b[k, begin : begin + n]
                         for j in range(n):
-                            word = start_word + np.uint64(j) * word_step + done
-                            if mode == STOCHASTIC:
-                                chance = random_bits(key, word) & np.uint64(RANDOM_MASK)
                             y = add(multiply(x, right[j], q, by), -lost[j], chance, p, mode, how)
                             t = add(total[j], y, chance, p, mode, how)
                             u = add(t, -total[j], chance, p, mode, how)
@@ -242,7 +295,7 @@ def chain(mode, how, by, wide_how, source=SOURCE):
                             for j in range(n):
                                 running[j] = zero
                         k = begin_group
-                        while mode != STOCHASTIC and k + 4 <= end_group:
+                        while how == NATIVE and k + 4 <= end_group:
                             x0, x1, x2, x3 = left[k], left[k + 1], left[k + 2], left[k + 3]
                             r0, r1 = b[k, begin : begin + n], b[k + 1, begin : begin + n]
                             r2, r3 = b[k + 2, begin : begin + n], b[k + 3, begin : begin + n]
@@ -253,6 +306,14 @@ def chain(mode, how, by, wide_how, source=SOURCE):
                                 t = multiply_add(t, x2, r2[j], chance, p, q, mode, how, by)
                                 running[j] = multiply_add(t, x3, r3[j], chance, p, q, mode, how, by)
                             k += 4
+                        # Longer chains leave too few independent columns in flight.
+                        while how != NATIVE and mode != STOCHASTIC and k + 2 <= end_group:
+                            x0, x1 = left[k], left[k + 1]
+                            r0, r1 = b[k, begin : begin + n], b[k + 1, begin : begin + n]
+                            for j in range(n):
+                                t = multiply_add(running[j], x0, r0[j], chance, p, q, mode, how, by)
+                                running[j] = multiply_add(t, x1, r1[j], chance, p, q, mode, how, by)
+                            k += 2
                         while k < end_group:
                             x, right = left[k], b[k, begin : begin + n]
                             for j in range(n):
@@ -344,7 +405,7 @@ def exact_chain(a, b, out, first, last, lowest, limbs):
                     continue
                 if x == 0.0:
                     continue
-                fraction, exponent = np.frexp(abs(x))
+                fraction, exponent = math.frexp(abs(x))
                 integer = np.int64(fraction * 9007199254740992.0)
                 place = exponent - 53 - lowest
                 if place < 0:  # the bits below the unit are zero
@@ -409,3 +470,20 @@ def exact_chain(a, b, out, first, last, lowest, limbs):
                 exponent += 60
             result *= 2.0**exponent
             out[i, j] = -result if negative else result
+
+
+@cache
+def rounder(mode, source=SOURCE):
+    """The kernel that rounds sums, 64-bit floats rounded to odd, to a format."""
+
+    @njit(nogil=True, cache=True)
+    def run(sums, p, key):
+        """``sums`` (flat) in place; ``p``: parameters, 64 bits; element i draws word i of the random stream."""
+        version = source  # part of the cache's key
+        chance = np.uint64(version - version)
+        for i in range(sums.size):
+            if mode == STOCHASTIC:
+                chance = random_bits(key, np.uint64(i)) & np.uint64(RANDOM_MASK)
+            sums[i] = round_element(sums[i], chance, p, mode, GENERAL)
+
+    return run

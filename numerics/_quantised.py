@@ -157,7 +157,9 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, keep_infinit
     steps = x if scale is None else x / scale
     zero_point = None if scales is None or scales.zero_point is None else scales.zero_point.to(x)
     if zero_point is None:
-        codes = quantize(steps, rule.fmt, rounding=rule.rounding, seed=seed)
+        # A scaled value beyond the largest saturates, as conversion instructions have it; otherwise overflow is the format's.
+        overflow = "saturate" if scale is not None else None
+        codes = quantize(steps, rule.fmt, rounding=rule.rounding, seed=seed, overflow=overflow)
     else:
         codes = _affine_codes(steps, zero_point, rule, seed)
     if keep_infinite and not (isinstance(rule.fmt, FloatFormat) and rule.fmt.has_inf):

@@ -156,7 +156,7 @@ def _round_plain(x: torch.Tensor, request: Request, draw: Draw, start: int) -> t
         if bool(nan.any()):
             raise _arrays.nan_error(fmt)
         codes = _arrays.codebook_codes(x.cpu().numpy(), fmt, request.rounding)
-        return torch.from_numpy(fmt.table()).to(x.device, x.dtype)[torch.from_numpy(codes).to(x.device)]
+        return torch.from_numpy(fmt.table().copy()).to(x.device, x.dtype)[torch.from_numpy(codes).to(x.device)]
     stochastic = request.rounding == "stochastic"
     chance = random_words(draw, start, start + x.numel(), x.device) if stochastic else None
     width = 64 if x.dtype == torch.float64 else 32

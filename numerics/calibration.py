@@ -16,7 +16,8 @@ cut off at either end; of ``mse``, the whole range shrunk by one factor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from numerics.errors import InputError, unknown_name
 from numerics.formats import BlockFormat, Format, IntFormat, get_format
 from numerics.histogram import BINS, Histogram
 from numerics.quantizer import quantize
+from numerics.recipes import Recipe
 from numerics.scaling import Scaling
-from numerics.sqnr import in_fp32, run
+from numerics.sqnr import run, with_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -190,13 +192,14 @@ def _divergence(seen: Histogram, fmt: Format, scale: float) -> float:
     return float((p * np.log(p / q)).sum())
 
 
-# --- of an emulation --------------------------------------------------------------------------------------------------------------
+# --- of an emulation ----------------------------------------------------------------------------------------------------------
 
 
 def calibrate(emulation: Emulation, batches: Iterable[Any]) -> dict[OperandKey, tuple[torch.Tensor, torch.Tensor | None]]:
     """Find the static scales that a recipe asks for, and give them to its emulation.
 
-    The module runs in FP32, in evaluation mode and without gradients; the emulation is otherwise as it was.
+    The module runs by the recipe with dynamic scales in place of static ones, in evaluation mode and without gradients; the
+    emulation is otherwise as it was.
 
     Args:
         emulation: an emulation whose recipe has ``Scaling(update="static")`` for some role of the forward pass.
@@ -211,8 +214,8 @@ def calibrate(emulation: Emulation, batches: Iterable[Any]) -> dict[OperandKey, 
     """
     import torch
 
-    exact = in_fp32(emulation)
-    context = emulation._context
+    dynamic = with_recipe(emulation, _dynamic(emulation.recipe))
+    context = with_recipe(emulation, emulation.recipe)._context
     found: dict[OperandKey, _Rows] = {}
 
     def look(key: OperandKey, x: torch.Tensor) -> None:
@@ -225,11 +228,12 @@ def calibrate(emulation: Emulation, batches: Iterable[Any]) -> dict[OperandKey, 
             return  # the same in every batch
         found[key].add(x)
 
-    count = 0
-    for count, batch in enumerate(batches, 1):
-        with exact.observe(look):
-            run(exact, batch)
-    if count == 0:
+    ran = False
+    for batch in batches:
+        ran = True
+        with dynamic.observe(look):
+            run(dynamic, batch)
+    if not ran:
         raise InputError("batches: expected at least one, got none")
     if not found:
         raise InputError(f"recipe {emulation.recipe.name!r}: no operand has a static scale; nothing to calibrate")
@@ -242,6 +246,16 @@ def calibrate(emulation: Emulation, batches: Iterable[Any]) -> dict[OperandKey, 
         scales[key] = (scale, zero)
     emulation.calibrate(scales)
     return scales
+
+
+def _dynamic(recipe: Recipe) -> Recipe:
+    """The recipe with every static scale made dynamic."""
+
+    def changed(scaling: Mapping[str, Scaling]) -> dict[str, Scaling]:
+        return {role: replace(s, update="dynamic") if s.update == "static" else s for role, s in scaling.items()}
+
+    overrides = tuple(replace(o, scaling=changed(o.scaling)) for o in recipe.overrides)
+    return replace(recipe, scaling=changed(recipe.scaling), overrides=overrides)
 
 
 class _Rows:

@@ -7,7 +7,6 @@ table of its own. The error is the mean square error, weighted by an importance 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -200,7 +199,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """Distinct values, ascending, less their mean, and what sums over the elements before each are needed."""
+    """Distinct values, ascending, less their mean; sums of w, w·x and w·x² over those before each."""
 
     values: NDArray[np.float64]
     mean: float
@@ -218,96 +217,28 @@ class _Sorted:
         sums = [np.concatenate([[0.0], np.cumsum(summed * centred**power)]) for power in (0, 1, 2)]
         return cls(centred, mean, *sums)
 
-    def edges(self, centres: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Where the cell of each centre begins and ends."""
-        middles = np.searchsorted(self.values, (centres[:-1] + centres[1:]) / 2, side="right")
-        return np.concatenate([[0], middles, [len(self.values)]])
-
-    def cells(self, edges: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Sums of w, w·x and w·x² over each cell."""
-        return np.diff(self.weight[edges]), np.diff(self.first[edges]), np.diff(self.second[edges])
-
-    def error(self, centres: NDArray[np.float64]) -> float:
-        """Σ w · (x − nearest centre)²."""
-        w, s, q = self.cells(self.edges(centres))
-        return float((q - 2 * centres * s + centres**2 * w).sum())
-
 
 def _fit(data: _Sorted, levels: int, method: str, tolerance: float) -> _Found:
     if len(data.values) <= levels:
         return _Found(data.values + data.mean)
     if method == "min_max":
-        found = _Found(np.linspace(data.values[0], data.values[-1], levels))
-    elif method == "mse_uniform":
-        found = _uniform(data, levels, tolerance)
-    elif method == "lloyd_max":
-        found = _iterate(data, _uniform(data, levels, tolerance).centres, _means, tolerance)
-    else:
-        from numerics import _codebook_kernels as k
+        return _Found(np.linspace(data.values[0], data.values[-1], levels) + data.mean)
+    from numerics import _codebook_kernels as k
 
+    sums = (data.weight, data.first, data.second)
+    if method == "optimal":
         if len(data.values) * levels > MOST_CHOICES:
             raise InputError(
                 f"method: 'optimal' takes at most {MOST_CHOICES} levels × distinct elements, got {levels} × {len(data.values)}; "
                 f"'lloyd_max' has no limit"
             )
-        w, s, _ = data.cells(k.optimal_edges(data.weight, data.first, data.second, levels))
-        found = _Found(s / w)
-    return _Found(found.centres + data.mean, found.iterations, found.converged)
-
-
-def _iterate(
-    data: _Sorted,
-    centres: NDArray[np.float64],
-    better: Callable[[_Sorted, NDArray[np.intp], NDArray[np.float64]], NDArray[np.float64]],
-    tolerance: float,
-) -> _Found:
-    """Alternate between cells for the centres and centres for the cells; the error never grows."""
-    edges, error = data.edges(centres), data.error(centres)
-    for iteration in range(1, MOST_ITERATIONS + 1):
-        centres = better(data, edges, centres)
-        edges_before, edges = edges, data.edges(centres)
-        error_before, error = error, data.error(centres)
-        if np.array_equal(edges, edges_before) or error_before - error < tolerance * error_before:
-            return _Found(centres, iteration)
-    return _Found(centres, MOST_ITERATIONS, converged=False)
-
-
-def _means(data: _Sorted, edges: NDArray[np.intp], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of each cell. An empty cell's centre goes where it helps most: into the cell of the largest error."""
-    w, s, q = data.cells(edges)
-    full = w > 0
-    means = s[full] / w[full]
-    starts, stops = edges[:-1][full], edges[1:][full]
-    errors = q[full] - s[full] ** 2 / w[full]
-    for _ in range(len(centres) - len(means)):
-        cell = int(np.argmax(np.where(stops - starts > 1, errors, -1.0)))
-        middle = min(max(int(np.searchsorted(data.values, means[cell])), starts[cell] + 1), stops[cell] - 1)
-        cut = np.array([starts[cell], middle, stops[cell]])
-        w2, s2, q2 = data.cells(cut)
-        means = np.concatenate([means[:cell], s2 / w2, means[cell + 1 :]])
-        errors = np.concatenate([errors[:cell], q2 - s2**2 / w2, errors[cell + 1 :]])
-        starts = np.concatenate([starts[:cell], cut[:2], starts[cell + 1 :]])
-        stops = np.concatenate([stops[:cell], cut[1:], stops[cell + 1 :]])
-    return means
-
-
-def _line(data: _Sorted, edges: NDArray[np.intp], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evenly spaced centres of least error for these cells: the regression line of the elements on their cell's number."""
-    w, s, _ = data.cells(edges)
-    number = np.arange(len(w)) - (len(w) - 1) / 2
-    total, middle = w.sum(), (w * number).sum() / w.sum()
-    spread = (w * (number - middle) ** 2).sum()
-    if spread <= 0:  # everything in one cell says nothing about the step
-        return centres
-    step = ((number - middle) * s).sum() / spread
-    return s.sum() / total + step * (number - middle)
-
-
-def _uniform(data: _Sorted, levels: int, tolerance: float) -> _Found:
-    low, high = data.values[0], data.values[-1]
-    middle, half = (low + high) / 2, (high - low) / 2
-    starts = [np.linspace(middle * r - half * r, middle * r + half * r, levels) for r in _SHRINKS]
-    return min((_iterate(data, start, _line, tolerance) for start in starts), key=lambda found: data.error(found.centres))
+        edges = k.optimal_edges(*sums, levels)
+        return _Found(np.diff(data.first[edges]) / np.diff(data.weight[edges]) + data.mean)
+    centres = np.empty(levels)
+    iterations, converged = k.best_even(data.values, *sums, centres, _SHRINKS, tolerance, MOST_ITERATIONS)
+    if method == "lloyd_max":
+        iterations, converged, _ = k.alternate(data.values, *sums, centres, False, tolerance, MOST_ITERATIONS)
+    return _Found(centres + data.mean, iterations, converged)
 
 
 # --- checks -------------------------------------------------------------------------------------------------------------

@@ -48,24 +48,46 @@ class _Mode(TorchFunctionMode):
         return dispatch(Call(self.context, self, func, args, kwargs or {}))
 
 
-class _Enter:
-    """A hook before the forward of a module: says where we are."""
+class _Hook:
+    """A hook on a part of an emulated module.
 
-    def __init__(self, path: str, emulation: Emulation) -> None:
-        self.path, self.emulation = path, emulation
+    Attributes:
+        path: of the part.
+        owner: the emulation; None in a copy of the module alone, which is a module like any other.
+    """
+
+    def __init__(self, path: str, owner: Emulation | None) -> None:
+        self.path, self.owner = path, owner
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
+        return type(self)(self.path, memo.get(id(self.owner)))
+
+
+class _Enter(_Hook):
+    """Before the forward: says where we are."""
 
     def __call__(self, module: torch.nn.Module, args: Any) -> None:
-        self.emulation._enter(self.path)
+        if self.owner is not None:
+            self.owner._enter(self.path)
 
 
-class _Leave:
-    """A hook after it, also where it failed."""
-
-    def __init__(self, emulation: Emulation) -> None:
-        self.emulation = emulation
+class _Leave(_Hook):
+    """After it, also where it failed."""
 
     def __call__(self, module: torch.nn.Module, args: Any, result: Any) -> None:
-        self.emulation._leave()
+        if self.owner is not None:
+            self.owner._leave()
+
+
+def _bare_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy without the hooks of another emulation."""
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        for hooks in (part._forward_pre_hooks, part._forward_hooks):
+            for number in [n for n, hook in hooks.items() if isinstance(hook, _Hook)]:
+                del hooks[number]
+                part._forward_hooks_always_called.pop(number, None)
+    return copied
 
 
 class Emulation(torch.nn.Module):
@@ -78,7 +100,7 @@ class Emulation(torch.nn.Module):
 
     def __init__(self, module: torch.nn.Module, recipe: Recipe, seed: int) -> None:
         super().__init__()
-        self.module = copy.deepcopy(module)
+        self.module = _bare_copy(module)
         self.recipe = recipe
         self._context = Context(recipe, seed)
         self._mode: _Mode | None = None
@@ -87,7 +109,7 @@ class Emulation(torch.nn.Module):
         self._expected = expected_operators(self.module, self._context)
         for path, part in self.module.named_modules():
             part.register_forward_pre_hook(_Enter(path, self))
-            part.register_forward_hook(_Leave(self), always_call=True)
+            part.register_forward_hook(_Leave(path, self), always_call=True)
 
     # --- running --------------------------------------------------------------------------------------------------------
 
@@ -265,6 +287,8 @@ def emulate(
     chosen = get_recipe(recipe)
     if not isinstance(module, torch.nn.Module):
         raise InputError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    if any(isinstance(part, Emulation) for part in module.modules()):
+        raise InputError("module: holds an emulation already; give the module without (Emulation.module)")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed: expected an integer ≥ 0, got {seed!r}")
     paths = [path for path, _ in module.named_modules()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -220,22 +221,43 @@ def _decode(
             raise InputError(f"dtype: float32 cannot hold the values of {fmt.name!r}; expected float64")
     if shape is not None:
         codes = unpack(codes, bits, int(np.prod(shape, dtype=np.int64))).reshape(shape)
-    check_codes(codes, bits)
-    if isinstance(fmt, CodebookFormat) and codes.size and int(codes.max()) >= len(fmt.values):
-        raise InputError(f"codes: {fmt.name!r} has {len(fmt.values)} values, got code {int(codes.max())}")
-    if isinstance(fmt, FloatFormat) and bits > TABLE_BITS:
+    _check_used(codes, fmt)
+    scales = check_scale(scale, fmt, codes.shape, dtype)
+    if bits <= TABLE_BITS:
+        return _look_up(codes, fmt.table() - zero_point * fmt.step if zero_point else fmt.table(), scales, dtype)
+    if isinstance(fmt, FloatFormat):
         values = _wide_float_values(codes, fmt).astype(dtype)
-    elif isinstance(fmt, FloatFormat | CodebookFormat):
-        values = fmt.table().astype(dtype)[codes]
     else:
         steps = codes.astype(np.int64)
         if fmt.signed:
             steps = np.where(steps > fmt.code_max, steps - (1 << bits), steps)
-        if steps.size and int(steps.min()) < fmt.code_min:
-            raise InputError(f"codes: {fmt.name!r} does not use code {1 << (bits - 1)} (its smallest value is {fmt.code_min})")
         values = ((steps - zero_point) * fmt.step).astype(dtype)
-    scales = check_scale(scale, fmt, values.shape, dtype)
     return values if scales is None else values * scales
+
+
+def _check_used(codes: NDArray[Any], fmt: FloatFormat | IntFormat | FixedFormat | CodebookFormat) -> None:
+    """See that every code is one of the format's."""
+    bits = _code_bits(fmt)
+    check_codes(codes, bits)
+    if isinstance(fmt, CodebookFormat) and codes.size and int(codes.max()) >= len(fmt.values):
+        raise InputError(f"codes: {fmt.name!r} has {len(fmt.values)} values, got code {int(codes.max())}")
+    if isinstance(fmt, IntFormat | FixedFormat) and fmt.symmetric and (codes == 1 << (bits - 1)).any():
+        raise InputError(f"codes: {fmt.name!r} does not use code {1 << (bits - 1)} (its smallest value is {fmt.code_min})")
+
+
+def _look_up(codes: NDArray[Any], table: NDArray[np.float64], scale: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values of codes from a table of them, times a scale."""
+    from numerics import _kernels as k
+    from numerics._parallel import run_parts
+
+    values = np.empty(codes.shape, dtype)
+    flat, result, entries = np.ascontiguousarray(codes).reshape(-1), values.reshape(-1), table.astype(dtype)
+    if scale is not None and not isinstance(scale, np.ndarray):
+        entries *= scale
+    run_parts(lambda start, stop: k.look_up(flat[start:stop], entries, result[start:stop]), flat.size)
+    if isinstance(scale, np.ndarray):
+        values *= scale
+    return values
 
 
 def _wide_float_values(codes: NDArray[Any], fmt: FloatFormat) -> NDArray[np.float64]:
@@ -264,13 +286,30 @@ def _wide_float_values(codes: NDArray[Any], fmt: FloatFormat) -> NDArray[np.floa
 
 
 def _decode_blocks(codes: BlockCodes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    from numerics import _kernels as k
+    from numerics._parallel import SMALLEST_PART, run_parts
+
     fmt = codes.format
+    element, size = fmt.element, fmt.block_size
     moved_shape = (*codes.shape[: codes.axis], *codes.shape[codes.axis + 1 :], codes.shape[codes.axis])
-    if codes.packed:
-        elements = _decode(codes.codes, fmt.element, None, 0, moved_shape, np.dtype(np.float64))
-    else:
-        elements = np.moveaxis(_decode(np.asarray(codes.codes), fmt.element, None, 0, None, np.dtype(np.float64)), codes.axis, -1)
     scales = _decode(np.asarray(codes.scales), fmt.scale, None, 0, None, np.dtype(np.float64))
-    factors = (scales * codes.tensor_scale).astype(np.float32).astype(np.float64)
-    values = elements.reshape(*scales.shape, fmt.block_size) * factors[..., None]
-    return np.ascontiguousarray(np.moveaxis(values.reshape(moved_shape), -1, codes.axis)).astype(dtype)
+    factors = (scales * codes.tensor_scale).astype(np.float32).astype(np.float64).reshape(-1)
+    bits = _code_bits(element)
+    given = np.asarray(codes.codes)
+    moved = unpack(given, bits, math.prod(moved_shape)) if codes.packed else np.moveaxis(given, codes.axis, -1)
+    rows = np.ascontiguousarray(moved).reshape(-1, size)
+    values = np.empty(moved_shape, dtype)
+    results = values.reshape(-1, size)
+    if bits > TABLE_BITS:
+        np.multiply(
+            _decode(rows, element, None, 0, None, np.dtype(np.float64)), factors[:, None], out=results, casting="same_kind"
+        )
+        return np.ascontiguousarray(np.moveaxis(values, -1, codes.axis))
+    _check_used(rows, element)
+    table = element.table()
+
+    def work(start: int, stop: int) -> None:
+        k.look_up_blocks(rows[start:stop], table, factors[start:stop], results[start:stop])
+
+    run_parts(work, len(rows), smallest=max(1, SMALLEST_PART // size))
+    return np.ascontiguousarray(np.moveaxis(values, -1, codes.axis))

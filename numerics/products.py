@@ -366,6 +366,8 @@ class Product:
         from numerics import _product_kernels as kernels
 
         accumulator = self.accumulator
+        x, y = (_plain_nans(v, bounds) for v, bounds in ((x, self.a), (y, self.b)))
+        _plain_nans(result, None)
         x, y = x.astype(self.dtype, copy=False), y.astype(self.dtype, copy=False)
         depth = x.shape[1]
         order = {"sequential": kernels.SEQUENTIAL, "systolic": kernels.SYSTOLIC}.get(accumulator.order, kernels.TREE)
@@ -374,7 +376,9 @@ class Product:
         group = accumulator.group or depth
         by, q = kernels.EXACT, parameters(None, None, self.lane, None)
         if accumulator.product != "exact":
-            by, q = kernels.GENERAL, parameters(get_format(accumulator.product), "nearest_even", self.lane, None)
+            way = _product_way(accumulator) if self.lane == 32 else None
+            by = kernels.GENERAL if way is None else way
+            q = parameters(get_format(accumulator.product), "nearest_even", self.lane, None)
         interval, wide_how, w = self.promotion()
         p = parameters(get_format(accumulator.format), accumulator.rounding, self.lane, accumulator.overflow)
         assert self.how is not None
@@ -489,16 +493,11 @@ class Product:
         return result
 
     def _round_once(self, sums: NDArray[np.float64], fmt: FloatFormat) -> NDArray[Any]:
-        from numerics._kernels import GENERAL, converter
-        from numerics._product_kernels import RANDOM_MASK
+        from numerics._product_kernels import rounder
 
-        mode = ROUNDINGS[self.accumulator.rounding]
         p = parameters(fmt, self.accumulator.rounding, 64, self.accumulator.overflow)
-        flat = np.ascontiguousarray(sums).reshape(-1)
-        rounded = np.empty_like(flat)
-        kernel = converter(mode, GENERAL, 0)
-        kernel(flat, rounded, 0, flat.size, 1.0, p, np.uint64(self.key), np.uint64(RANDOM_MASK), np.empty(0, np.uint32))
-        return rounded.reshape(sums.shape).astype(np.float32 if _in_fp32(fmt) else np.float64)
+        rounder(ROUNDINGS[self.accumulator.rounding])(sums.reshape(-1), p, np.uint64(self.key))
+        return sums.astype(np.float32 if _in_fp32(fmt) else np.float64)
 
 
 # --- checks and choices ---------------------------------------------------------------------------------------------------
@@ -541,16 +540,44 @@ def _way(accumulator: Accumulator, fmt: FloatFormat, a: Extent, b: Extent) -> tu
         if promoted and accumulator.product == "exact" and narrow and (exact or _fused_multiply(accumulator, kernels.NATIVE)):
             return 32, kernels.NATIVE
         return 64, kernels.CASTING
-    if not exact or not promoted or accumulator.product != "exact" or accumulator.rounding == "stochastic":
+    if not exact or not promoted or _product_way(accumulator) is None or accumulator.rounding == "stochastic":
         return 64, kernels.GENERAL
-    # A sum rounded to odd needs two bits more than the format, and must not overflow before it is rounded.
-    room = fmt.mantissa_bits <= 21 and fits_lane(fmt, 32)
-    if not room or (fmt.emax > 125 and accumulator.rounding != "nearest_even"):
+    # A sum rounded to odd needs two bits more than the format.
+    if fmt.mantissa_bits > 21 or not fits_lane(fmt, 32):
         return 64, kernels.GENERAL
-    overflow = None if accumulator.overflow == "infinity" else accumulator.overflow
-    if accumulator.overflow == "infinity" and accumulator.rounding != "nearest_even":
+    if accumulator.rounding == "toward_zero" and accumulator.overflow in (None, "ieee") and _has_exponents_of_fp32(fmt):
+        return 32, kernels.FAST_CUT
+    if accumulator.rounding != "nearest_even":
         return 32, kernels.GENERAL
-    return 32, _arrays.plan(fmt, accumulator.rounding, overflow, 32).how
+    overflow = None if accumulator.overflow == "infinity" else accumulator.overflow
+    short = _fast(_arrays.plan(fmt, "nearest_even", overflow, 32).how) if fmt.has_inf and overflow in (None, "ieee") else None
+    return 32, kernels.GENERAL if short is None else short
+
+
+def _fast(how: int) -> int | None:
+    """The way for sums that a short way for single values stands for."""
+    from numerics import _kernels
+    from numerics import _product_kernels as kernels
+
+    return {_kernels.BY_SHIFTING: kernels.FAST_SHIFT, _kernels.BY_ADDING: kernels.FAST_ADD}.get(how)
+
+
+def _has_exponents_of_fp32(fmt: FloatFormat) -> bool:
+    return fmt.emin == -126 and fmt.emax == 127 and fmt.has_inf and fmt.subnormals
+
+
+def _product_way(accumulator: Accumulator) -> int | None:
+    """How products are rounded in 32-bit lanes; None where they cannot be."""
+    from numerics import _arrays
+    from numerics import _product_kernels as kernels
+
+    if accumulator.product == "exact":
+        return kernels.EXACT
+    fmt = get_format(accumulator.product)
+    assert isinstance(fmt, FloatFormat)
+    if not fmt.has_inf or fmt.mantissa_bits > 21:
+        return None
+    return _fast(_arrays.plan(fmt, "nearest_even", None, 32).how)
 
 
 def _check_integers(values: NDArray[Any], bounds: Extent, field: str) -> None:
@@ -583,6 +610,17 @@ def _initial_format(accumulator: Accumulator) -> FloatFormat:
     if accumulator.order == "fused" and fmt.exponent_bits == 8 and fmt.mantissa_bits < 23:
         fmt = get_format("fp32")  # type: ignore[assignment]
     return fmt  # type: ignore[return-value]
+
+
+def _plain_nans(values: NDArray[Any], bounds: Extent | None) -> NDArray[Any]:
+    """Every NaN as the default one, whose bits the fast ways to round leave a NaN; in place without ``bounds``."""
+    if bounds is not None and bounds.finite:
+        return values
+    nans = np.isnan(values)
+    if nans.any():
+        values = values if bounds is None else values.copy()
+        values[nans] = np.nan
+    return values
 
 
 @lru_cache(maxsize=256)

@@ -222,7 +222,7 @@ class Recipe:
         override = self.override_for(module)
         if override and role in override.scaling:
             return override.scaling[role]
-        if role in self.scaling and name == self.format_for(role):
+        if role in self.scaling and name == _format_in(role, self.formats):
             return self.scaling[role]
         chosen = {**self.formats, **(override.formats if override else {})}
         if role in _FOLLOW_ACTIVATION and role not in chosen and role not in self.scaling:

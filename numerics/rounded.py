@@ -16,7 +16,7 @@ import numpy as np
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FloatFormat, Format, get_format
 from numerics.quantizer import make_draw, quantize, stream_key
-from numerics.rounding import check_rounding
+from numerics.rounding import check_rounding, default_overflow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,11 +138,35 @@ class RoundedArithmetic:
             raise InputError(f"axis: expected one of the {values.ndim} dimensions of x, got {axis}")
         # Additions run over the first axis, each on all the others at once.
         terms = np.moveaxis(values, axis, 0)
+        if terms.size == 0:
+            return np.zeros(terms.shape[1:])[()]
         if order == "pairwise":
             return self._pairwise(terms)
-        if order == "kahan":
-            return self._kahan(terms)
-        if order == "blocked" and len(terms) > block:
+        known = self.rounding != "stochastic" and self.overflow in (None, "ieee", "saturate") and not self.exact
+        if known and (order != "kahan" or self.rounding.startswith("nearest")):
+            return self._by_kernel(terms, order, block)
+        return self._kahan(terms) if order == "kahan" else self._blocked(terms, block if order == "blocked" else len(terms))
+
+    def _by_kernel(self, terms: NDArray[np.float64], order: str, block: int) -> Any:
+        """What ``_blocked`` and ``_kahan`` do, as a matrix product with ones."""
+        from numerics.accumulator import Accumulator
+        from numerics.products import matmul
+
+        accumulator = Accumulator(
+            format=self.format,
+            rounding=self.rounding,
+            overflow=self.overflow or default_overflow(self.format),
+            order="systolic" if order == "blocked" else "sequential",
+            group=block if order == "blocked" else None,
+            compensated=order == "kahan",
+        )
+        columns = terms.reshape(len(terms), -1)
+        result = matmul(np.ones((1, len(terms))), columns, accumulator=accumulator)
+        return result.astype(np.float64).reshape(terms.shape[1:])[()]
+
+    def _blocked(self, terms: NDArray[np.float64], block: int) -> Any:
+        """Blocks sequentially, then their sums sequentially."""
+        if len(terms) > block:
             whole = len(terms) // block * block
             sums = self._sequential(np.moveaxis(terms[:whole].reshape(-1, block, *terms.shape[1:]), 1, 0))
             rest = [self._sequential(terms[whole:])[None]] if whole < len(terms) else []
@@ -150,14 +174,14 @@ class RoundedArithmetic:
         return self._sequential(terms)
 
     def _sequential(self, terms: NDArray[np.float64]) -> Any:
-        total = terms[0] if len(terms) else np.zeros(terms.shape[1:])
+        if self.exact:
+            return np.cumsum(terms, axis=0)[-1][()]
+        total = terms[0]
         for term in terms[1:]:
             total = self.add(total, term)
         return total[()]
 
     def _pairwise(self, terms: NDArray[np.float64]) -> Any:
-        if len(terms) == 0:
-            return np.zeros(terms.shape[1:])[()]
         while len(terms) > 1:
             pairs = len(terms) // 2
             sums = self.add(terms[0 : 2 * pairs : 2], terms[1 : 2 * pairs : 2])
@@ -169,7 +193,8 @@ class RoundedArithmetic:
         for term in terms:
             mended = self.subtract(term, carry)
             grown = self.add(total, mended)
-            carry = self.subtract(self.subtract(grown, total), mended)
+            lost = self.subtract(self.subtract(grown, total), mended)
+            carry = np.where(np.isfinite(grown), lost, 0.0)  # an infinite sum has lost nothing
             total = grown
         return total[()]
 

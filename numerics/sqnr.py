@@ -13,7 +13,7 @@ import numpy as np
 from numerics.errors import InputError
 from numerics.formats import BlockFormat, FixedFormat, IntFormat
 from numerics.histogram import as_doubles
-from numerics.recipes import get_recipe
+from numerics.recipes import Recipe, get_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -112,8 +112,8 @@ class SqnrReport:
 def sqnr(emulation: Emulation, batches: Iterable[Any]) -> SqnrReport:
     """What each operand, and each module's output, loses in the formats of an emulation.
 
-    Operands are those that the module has in FP32, so that each row shows its own quantiser alone; outputs compare the emulation
-    as a whole with FP32. Both run in evaluation mode without gradients, and leave the emulation as it was.
+    An operand is compared with what it was just before it was rounded, so that its row shows its own quantiser alone; an output,
+    with that of the module in FP32. Both run in evaluation mode without gradients, and leave the emulation as it was.
 
     Args:
         emulation: what to measure; static scales must be there.
@@ -122,55 +122,64 @@ def sqnr(emulation: Emulation, batches: Iterable[Any]) -> SqnrReport:
     Raises:
         InputError: no batch; a static scale that is missing.
     """
-
     from numerics._context import Site
     from numerics._quantised import quantise
 
-    exact, rounded = in_fp32(emulation), copy.deepcopy(emulation).eval()
-    context = rounded._context
-    powers: dict[OperandKey, _Powers] = {}
-    clipped: dict[OperandKey, list[int]] = {}
-    labels: dict[OperandKey, tuple[str, str]] = {}
+    exact, rounded = with_recipe(emulation, get_recipe("fp32")), with_recipe(emulation, emulation.recipe)
+    # Quantises once more what the observer is shown; an emulation cannot look at itself.
+    context = with_recipe(emulation, emulation.recipe)._context
+    operands: dict[OperandKey, _Operand] = {}
     outputs: dict[str, _Powers] = {}
 
     def look(key: OperandKey, x: torch.Tensor) -> None:
         rule = context.rule(key.recipe_role, key.module)
-        if rule.identity(x.dtype) or key.recipe_role == "accumulator":
-            return
-        q = quantise(x, rule, Site(context, key.module, key.operator, 0, 0, False), key.role)
-        powers.setdefault(key, _Powers()).add(x, q.values)
-        counts = clipped.setdefault(key, [0, 0])
-        counts[0] += _beyond(x, q)
-        counts[1] += x.numel()
-        granularity = rule.scaling.granularity
-        labels[key] = rule.fmt.name, granularity if granularity == "none" else f"{granularity}, {rule.scaling.update}"
+        if not rule.identity(x.dtype) and key.recipe_role != "accumulator":
+            q = quantise(x, rule, Site(context, key.module, key.operator, 0, 0, False), key.role)
+            operands.setdefault(key, _Operand(q)).add(x, q)
 
-    count = 0
-    for count, batch in enumerate(batches, 1):
-        with exact.observe(look):
-            wanted = _outputs(exact, batch)
-        for module, got in _outputs(rounded, batch).items():
-            for x, q in zip(wanted[module], got, strict=True):
+    seen = False
+    for batch in batches:
+        seen = True
+        wanted = _outputs(exact, batch)
+        with rounded.observe(look):
+            got = _outputs(rounded, batch)
+        for module, tensors in got.items():
+            for x, q in zip(wanted[module], tensors, strict=True):
                 outputs.setdefault(module, _Powers()).add(x, q)
-    if count == 0:
+    if not seen:
         raise InputError("batches: expected at least one, got none")
-    rows = []
-    for key, sums in powers.items():
-        scaled = labels[key][1] != "none"
-        share = clipped[key][0] / max(clipped[key][1], 1) if scaled else math.nan
-        rows.append(SqnrRow(*key, *labels[key], sums.ratio_db, share))
-    for module, sums in outputs.items():
-        rows.append(SqnrRow(module, -1, "output", "", "", sums.ratio_db))
+    rows = [operand.row(key) for key, operand in operands.items()]
+    rows += [SqnrRow(module, -1, "output", "", "", powers.ratio_db) for module, powers in outputs.items()]
     return SqnrReport(tuple(rows))
 
 
-def in_fp32(emulation: Emulation) -> Emulation:
-    """A copy of an emulation that computes in FP32, in evaluation mode, and shows its operands under the same keys."""
+def with_recipe(emulation: Emulation, recipe: Recipe) -> Emulation:
+    """A copy of an emulation, in evaluation mode, that computes by another recipe for the same modules."""
     found = copy.deepcopy(emulation).eval()
-    found.recipe = found._context.recipe = get_recipe("fp32")
+    found.recipe = found._context.recipe = recipe
     found._context.rules.clear()
     found._context.quiet.clear()
     return found
+
+
+class _Operand:
+    """What is known of one operand so far."""
+
+    def __init__(self, first: Quantised) -> None:
+        scaling = first.rule.scaling
+        self.format = first.rule.fmt.name
+        self.scales = "none" if scaling.granularity == "none" else f"{scaling.granularity}, {scaling.update}"
+        self.powers = _Powers()
+        self.clipped = self.elements = 0
+
+    def add(self, x: torch.Tensor, quantised: Quantised) -> None:
+        self.powers.add(x, quantised.values)
+        self.clipped += _beyond(x, quantised)
+        self.elements += x.numel()
+
+    def row(self, key: OperandKey) -> SqnrRow:
+        share = self.clipped / max(self.elements, 1) if self.scales != "none" else math.nan
+        return SqnrRow(*key, self.format, self.scales, self.powers.ratio_db, share)
 
 
 def run(emulation: Emulation, batch: Any) -> Any:
@@ -189,8 +198,10 @@ def _outputs(emulation: Emulation, batch: Any) -> dict[str, list[torch.Tensor]]:
 
     seen: dict[str, list[torch.Tensor]] = {}
 
-    def catcher(path: str) -> Callable[..., None]:
+    def catcher(path: str, part: torch.nn.Module) -> Callable[..., None]:
         def catch(module: Any, args: Any, result: Any) -> None:
+            if module is not part:
+                return  # a copy that lists its operators
             # Hidden from the emulation, which would take it for a part of the module's forward.
             with torch._C.DisableTorchFunction():
                 if isinstance(result, torch.Tensor) and result.is_floating_point():
@@ -199,7 +210,7 @@ def _outputs(emulation: Emulation, batch: Any) -> dict[str, list[torch.Tensor]]:
         return catch
 
     parts = [(path, part) for path, part in emulation.module.named_modules() if not any(True for _ in part.children())]
-    handles = [part.register_forward_hook(catcher(path)) for path, part in parts]
+    handles = [part.register_forward_hook(catcher(path, part)) for path, part in parts]
     try:
         run(emulation, batch)
     finally:

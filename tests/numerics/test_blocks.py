@@ -163,6 +163,7 @@ OWN = [
     BlockFormat("e5m2_e5m2", get_format("e5m2"), 8, get_format("e5m2"), scale_rounding="floor"),
     BlockFormat("bf16_e8m0", get_format("bf16"), 8, get_format("e8m0fnu")),
     BlockFormat("fixed", FixedFormat("q1.3", 1, 3), 8, get_format("e8m0fnu"), scale_rounding="up"),
+    BlockFormat("wide", get_format("tf32"), 8, get_format("e8m0fnu")),
     BlockFormat("levels", get_format("e3m2fn"), 8, get_format("e4m3fn"), scale_rounding="up", tensor_scale=True),
 ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from numerics import (
 from numerics import formats as formats_module
 from numerics.formats import is_float
 
+NAMES = format_names()
 TORCH_FLOATS = {
     "fp64": torch.float64,
     "fp32": torch.float32,
@@ -298,6 +301,11 @@ def test_a_field_out_of_range_is_named(build, message):
     with pytest.raises(InputError) as caught:
         build()
     assert str(caught.value) == message
+
+
+def test_the_documentation_names_every_format():
+    page = Path(__file__).parents[2] / "docs" / "number-formats.md"
+    assert set(NAMES) <= set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
 
 
 def test_sub_byte_integers_are_packed():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numba
@@ -10,7 +11,7 @@ import pytest
 from exact_rounding import code_value, largest_value, round_to_step, rounded
 from float_strata import around, assert_same_floats, fp32_strata, fp64_strata
 
-from numerics import CodebookFormat, FixedFormat, FloatFormat, InputError, IntFormat, format_names, get_format, quantize
+from numerics import CodebookFormat, FixedFormat, FloatFormat, InputError, IntFormat, encode, format_names, get_format, quantize
 from numerics import _arrays as arrays
 from numerics import _kernels as kernels
 from numerics.rounding import ROUNDINGS
@@ -226,6 +227,7 @@ BOOKS = [
     get_format("ternary"),
     get_format("nf4"),
     CodebookFormat("uneven", (-5.0, -1e-3, 0.1, 0.3, 7.0)),
+    CodebookFormat("many", tuple(math.sinh(i / 40) for i in range(-90, 90))),
     CodebookFormat("close", (1.0, math.nextafter(1.0, 2), math.nextafter(math.nextafter(1.0, 2), 2), 3.0)),
 ]
 
@@ -393,6 +395,19 @@ def test_an_out_that_overlaps_x_elsewhere(name):
     expected = quantize(buffer[:-1].copy(), name)
     quantize(buffer[:-1], name, out=buffer[1:])
     np.testing.assert_array_equal(buffer[1:], expected)
+
+
+@pytest.mark.parametrize("name", ["e4m3fn", "int8", "nf4", "mxfp4", "nvfp4"])
+def test_no_temporary_is_larger_than_the_output(name):
+    x = np.random.default_rng(0).normal(0, 2, 1 << 20).astype(np.float32)
+    out = np.empty_like(x)
+    quantize(x, name, out=out)
+    for call, size in ((lambda: quantize(x, name, out=out), 0), (lambda: encode(x, name), x.size)):
+        tracemalloc.start()
+        call()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak - size < x.nbytes
 
 
 def test_half_precision_arrays_come_back_as_such():

@@ -140,6 +140,29 @@ def stepwise(terms, fmt, order, block=64):
     return total
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["bf16", "e4m3fn", "e2m1fn", "fp32"])
+def test_the_kernel_and_the_loop_are_one(name, mode):
+    arithmetic = RoundedArithmetic(name, rounding=mode)
+    for scale in (1.0, 1e6):  # the second overflows or saturates in the shorter ones
+        x = arithmetic.round(np.random.default_rng(12).standard_normal((70, 5)) * scale)
+        assert np.array_equal(arithmetic.sum(x, axis=0, order="sequential"), arithmetic._blocked(x, 70))
+        assert np.array_equal(arithmetic.sum(x, axis=0, order="blocked", block=16), arithmetic._blocked(x, 16))
+        assert np.array_equal(arithmetic.sum(x, axis=0, order="kahan"), arithmetic._kahan(x), equal_nan=True)
+
+
+def test_an_overflowing_sum_is_infinite_in_every_order():
+    x = np.full(40, 4000.0)
+    for order in ("sequential", "pairwise", "blocked", "kahan"):
+        assert rounded_sum(x, "fp16", order=order, block=8) == math.inf
+    assert rounded_sum(np.full(40, 40.0), "e4m3fn") == 448  # which has no Inf and saturates
+
+
+def test_a_million_terms_take_no_time():
+    assert rounded_sum(np.ones(1 << 20), "fp32") == 1 << 20
+    assert rounded_sum(np.ones(1 << 20), "fp16") == 2048
+
+
 @pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked", "kahan"])
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 33])
 def test_sums_round_step_by_step(order, length):
@@ -189,6 +212,13 @@ def test_products_are_rounded_before_they_are_added():
     arithmetic = RoundedArithmetic("fp16")
     assert arithmetic.matvec(a, x, order="sequential").tolist() == expected
     assert arithmetic.dot(a[0], x, order="sequential") == expected[0]
+
+
+def test_fp64_is_the_processors():
+    x = np.random.default_rng(13).standard_normal((1000, 3))
+    assert np.array_equal(rounded_sum(x, "fp64", axis=0), np.cumsum(x, axis=0)[-1])
+    exact = [float(sum(map(Fraction, column))) for column in x.T.tolist()]
+    assert rounded_sum(x, "fp64", axis=0, order="kahan").tolist() == pytest.approx(exact, rel=1e-13)
 
 
 def test_an_empty_sum_is_zero():
