@@ -1,43 +1,148 @@
-"""Number formats, rounding, accumulator-exact arithmetic and low-precision training: the ground floor, which knows no machine."""
+"""Number formats, rounding, accumulator-exact arithmetic and low-precision training: the ground floor, which knows no machine.
+
+>>> import numpy, numerics
+>>> numerics.quantize(numpy.float32([0.3, 272.0, 1e9]), "e4m3fn")
+array([  0.3125, 256.    , 448.    ], dtype=float32)
+"""
 
 from __future__ import annotations
 
-from numerics.encoding import BlockCodes, decode, encode
-from numerics.errors import InputError
-from numerics.formats import (
-    BlockFormat,
-    CodebookFormat,
-    FixedFormat,
-    FloatFormat,
-    Format,
-    IntFormat,
-    format_names,
-    get_format,
-    register_format,
-)
-from numerics.packing import pack, unpack
-from numerics.quantizer import quantize
-from numerics.recipes import Override, Recipe, get_recipe, recipe_names
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numerics.accumulator import Accumulator, Promotion, accumulator_names, get_accumulator
+    from numerics.booth import bit_weight_matmul, booth_digits, lockstep_cycles, nonzero_digits
+    from numerics.calibration import calibrate
+    from numerics.codebooks import CodebookFit, GroupedCodebooks, fit_codebook, fit_groups
+    from numerics.emulation import Emulation, emulate
+    from numerics.encoding import BlockCodes, decode, encode
+    from numerics.entropy import CompressedFloats, compress, decompress, entropy_bits, field_entropy, truncate_mantissa
+    from numerics.errors import InputError
+    from numerics.formats import (
+        BlockFormat,
+        CodebookFormat,
+        FixedFormat,
+        FloatFormat,
+        Format,
+        IntFormat,
+        format_names,
+        get_format,
+        register_format,
+    )
+    from numerics.loss_scaling import LossScaler
+    from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
+    from numerics.packing import pack, unpack
+    from numerics.products import conv2d, dot, matmul
+    from numerics.quantizer import quantize
+    from numerics.recipes import LossScaling, Override, Recipe, get_recipe, recipe_names
+    from numerics.reductions import layer_norm, softmax, sum
+    from numerics.rounded import RoundedArithmetic, rounded_sum
+    from numerics.scaling import Scaling
+    from numerics.solvers import conjugate_gradients, iterative_refinement, lu_factor, solve_lu, solve_triangular
+    from numerics.sqnr import sqnr, sqnr_db
+
+_HOME = {
+    "accumulator": ("Accumulator", "Promotion", "accumulator_names", "get_accumulator"),
+    "booth": ("bit_weight_matmul", "booth_digits", "lockstep_cycles", "nonzero_digits"),
+    "calibration": ("calibrate",),
+    "codebooks": ("CodebookFit", "GroupedCodebooks", "fit_codebook", "fit_groups"),
+    "emulation": ("Emulation", "emulate"),
+    "encoding": ("BlockCodes", "decode", "encode"),
+    "entropy": ("CompressedFloats", "compress", "decompress", "entropy_bits", "field_entropy", "truncate_mantissa"),
+    "errors": ("InputError",),
+    "formats": (
+        "BlockFormat", "CodebookFormat", "FixedFormat", "FloatFormat", "Format", "IntFormat", "format_names", "get_format",
+        "register_format",
+    ),
+    "loss_scaling": ("LossScaler",),
+    "optimizers": ("SGD", "Adam", "AdamW", "Lion", "Shampoo"),
+    "packing": ("pack", "unpack"),
+    "products": ("conv2d", "dot", "matmul"),
+    "quantizer": ("quantize",),
+    "recipes": ("LossScaling", "Override", "Recipe", "get_recipe", "recipe_names"),
+    "reductions": ("layer_norm", "softmax", "sum"),
+    "rounded": ("RoundedArithmetic", "rounded_sum"),
+    "scaling": ("Scaling",),
+    "solvers": ("conjugate_gradients", "iterative_refinement", "lu_factor", "solve_lu", "solve_triangular"),
+    "sqnr": ("sqnr", "sqnr_db"),
+}  # fmt: skip
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "SGD",
+    "Accumulator",
+    "Adam",
+    "AdamW",
     "BlockCodes",
     "BlockFormat",
+    "CodebookFit",
     "CodebookFormat",
+    "CompressedFloats",
+    "Emulation",
     "FixedFormat",
     "FloatFormat",
     "Format",
+    "GroupedCodebooks",
     "InputError",
     "IntFormat",
+    "Lion",
+    "LossScaler",
+    "LossScaling",
     "Override",
+    "Promotion",
     "Recipe",
+    "RoundedArithmetic",
+    "Scaling",
+    "Shampoo",
+    "accumulator_names",
+    "bit_weight_matmul",
+    "booth_digits",
+    "calibrate",
+    "compress",
+    "conjugate_gradients",
+    "conv2d",
     "decode",
+    "decompress",
+    "dot",
+    "emulate",
     "encode",
+    "entropy_bits",
+    "field_entropy",
+    "fit_codebook",
+    "fit_groups",
     "format_names",
+    "get_accumulator",
     "get_format",
     "get_recipe",
+    "iterative_refinement",
+    "layer_norm",
+    "lockstep_cycles",
+    "lu_factor",
+    "matmul",
+    "nonzero_digits",
     "pack",
     "quantize",
     "recipe_names",
     "register_format",
+    "rounded_sum",
+    "softmax",
+    "solve_lu",
+    "solve_triangular",
+    "sqnr",
+    "sqnr_db",
+    "sum",
+    "truncate_mantissa",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names load when first used, so that ``import numerics`` costs no torch or numba."""
+    if name in _MODULE:
+        return getattr(import_module(f"numerics.{_MODULE[name]}"), name)
+    raise AttributeError(f"module 'numerics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

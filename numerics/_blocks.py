@@ -171,13 +171,16 @@ def _convert_by_powers(
     narrow, wide = chosen.packed, _arrays.plan(element, request.rounding, overflow, 64).packed
     emax, largest = _arrays.exponent_of(element.max), element.max
     what, per_step, mask = _element_codes(element, coded)
+    # Exponents of scales that leave the element's values, times the scale, normal 32-bit floats; none where there is no such lane.
+    movable = chosen.width == 32 and chosen.parameters[k.EMIN] > 0
+    first_moved, last_moved = (-126 - _arrays.exponent_of(finest), 126 - emax) if movable else (1, 0)
     kernel = k.block_converter(mode, how, what)
 
     def work(start: int, stop: int) -> None:
         part = slice(start, stop)
         kernel(
             rows[part], results[part], exponents[part], start * fmt.block_size, narrow, wide, key, kept, words[part],
-            emax, largest, per_step, mask, rounding, lowest, highest,
+            emax, largest, per_step, mask, rounding, lowest, highest, first_moved, last_moved,
         )  # fmt: skip
 
     run_parts(work, len(rows), smallest=max(1, SMALLEST_PART // fmt.block_size))

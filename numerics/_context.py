@@ -137,7 +137,7 @@ class Context:
 
     def __getstate__(self) -> dict[str, Any]:
         # What belongs to a running forward is neither copied nor saved, nor is who looks on.
-        running = {"observer": None, "roles": {}, "frames": [], "calls": {}, "traits": None}
+        running: dict[str, Any] = {"observer": None, "roles": {}, "frames": [], "calls": {}, "traits": None}
         return {**self.__dict__, **running}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

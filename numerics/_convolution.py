@@ -13,7 +13,7 @@ import torch
 from numerics._elementwise import round_gradient
 from numerics._gemm import ProductPlan, add_bias
 from numerics._operators import Call, finish, product, quiet, role_of
-from numerics._quantised import estimate, quantise, wide
+from numerics._quantised import estimate, wide
 from numerics.formats import IntFormat
 
 
@@ -96,8 +96,8 @@ class Convolution(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, plan: ProductPlan, geometry: Geometry
     ) -> torch.Tensor:
         """Input (batch, channels, …), weight as torch has it, bias (out channels,)."""
-        qx = quantise(x, plan.a, plan.site, plan.names[0])
-        qw = quantise(_channels_first(weight, geometry), plan.b, plan.site, plan.names[1])
+        qx = plan.quantise(x, plan.a, plan.names[0])
+        qw = plan.quantise(_channels_first(weight, geometry), plan.b, plan.names[1])
         ctx.save_for_backward(x, weight)
         ctx.plan, ctx.geometry, ctx.qx, ctx.qw = plan, geometry, qx, qw
         dtype = torch.float64 if plan.how.fmt.name == "fp64" else torch.float32
@@ -115,7 +115,7 @@ class Convolution(torch.autograd.Function):
         (gradient,), plan, geometry = gradients, ctx.plan, ctx.geometry
         x, weight = ctx.saved_tensors
         dtype = torch.float64 if plan.how.fmt.name == "fp64" else torch.float32
-        qg = quantise(gradient, plan.gradient, plan.site, "gradient")
+        qg = plan.quantise(gradient, plan.gradient, "gradient")
         kernel = _as_weight(ctx.qw.values, weight, geometry).to(dtype)
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
         by_x, by_weight, _ = torch.ops.aten.convolution_backward(

@@ -18,7 +18,7 @@ class Round(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, rule: Rule, gradient: Rule, site: Site, name: str) -> torch.Tensor:
         """The rounded tensor, of the type of x."""
-        quantised = quantise(x, rule, site, name, keep_infinite=True)
+        quantised = quantise(x, rule, site, name, codes=False, keep_infinite=True)
         ctx.gradient, ctx.site, ctx.name = gradient, site, name
         ctx.quantised = None if quantised.passes is None else quantised
         if quantised.passes is not None:
@@ -43,7 +43,7 @@ def round_by(x: torch.Tensor, rule: Rule, site: Site, name: str) -> torch.Tensor
     """A tensor in the format of a rule; the same type."""
     if rule.identity(x.dtype):
         return x
-    return quantise(x, rule, site, name, keep_infinite=True).values.to(x.dtype)
+    return quantise(x, rule, site, name, codes=False, keep_infinite=True).values.to(x.dtype)
 
 
 def round_gradient(x: torch.Tensor, site: Site, number: int) -> torch.Tensor:

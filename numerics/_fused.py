@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numerics.rounding import ROUNDINGS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from numerics._product_operands import Operand
+    from numerics._product_operands import Extent, Operand
     from numerics.products import Product, Stream
 
 
@@ -64,7 +65,7 @@ def run_fused(product: Product, x: NDArray[Any], y: NDArray[Any], result: NDArra
         return
     u, eu = _aligned(x, left, turned, 1)
     v, ev = _aligned(y, right, turned, 0)
-    narrow = u.dtype == v.dtype == np.float32 and _fits_lane(u, eu, v, ev, bits)
+    narrow = u.dtype == v.dtype == np.float32 and _fits_lane(_bounds(u, left, product, turned), _bounds(v, right, product, not turned), bits)
     if not narrow:
         u, v = u.astype(np.float64), v.astype(np.float64)
     odd_rows, odd_columns = ~np.isfinite(u).all(axis=1), ~np.isfinite(v).all(axis=0)
@@ -139,13 +140,22 @@ def _normalise(values: NDArray[Any], found: NDArray[np.int32]) -> None:
         found[small] = np.frexp(values[small])[1] - 1
 
 
-def _fits_lane(u: NDArray[Any], eu: NDArray[np.int32], v: NDArray[Any], ev: NDArray[np.int32], bits: int) -> bool:
+def _bounds(values: NDArray[Any], operand: Operand, product: Product, second: bool) -> Extent:
+    """Bounds on an operand with its scales; ``low`` is its smallest exponent in its format."""
+    bounds = operands.extent(values) if operand.scales is not None else product.b if second else product.a
+    if operand.format is None or operand.scales is not None or bounds.bits == 0:
+        return bounds
+    # Nothing has more bits than the format, and a subnormal's lie at its smallest exponent.
+    low = max(bounds.low, operand.format.emin)
+    bits = min(bounds.bits + low - bounds.low, operand.format.mantissa_bits + 1)
+    return replace(bounds, low=low, bits=bits, high=max(bounds.high, low))
+
+
+def _fits_lane(a: Extent, b: Extent, bits: int) -> bool:
     """Whether products are exact in 32-bit floats and so are the powers of two that align them."""
-    a, b = operands.extent(u), operands.extent(v)
-    if bits > 29 or a.bits + b.bits > 24 or a.high + b.high > 124 or a.low - a.bits + b.low - b.bits + 2 < -126:
-        return False
-    least = [int(e[e > kernels.NO_EXPONENT].min()) if (e > kernels.NO_EXPONENT).any() else 0 for e in (eu, ev)]
-    return sum(least) >= bits - 120
+    if a.bits == 0 or b.bits == 0:
+        return True
+    return bits <= 29 and a.bits + b.bits <= 24 and a.high + b.high <= 124 and a.low + b.low >= bits - 100
 
 
 def _scale_parts(operand: Operand, fmt: FloatFormat, turned: bool) -> tuple[NDArray[np.float64], NDArray[np.int32]]:

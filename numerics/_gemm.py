@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from numerics._elementwise import round_gradient
-from numerics._quantised import Quantised, Rule, estimate, integer_steps, operand_names, quantise, wide
+from numerics._quantised import Quantised, Rule, estimate, operand_names, quantise, wide
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
 from numerics.quantizer import quantize
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numerics._context import Context, Site
     from numerics.encoding import BlockCodes
 
-_EXACT = 2.0**53
-"""Sums of integers below this are exact in 64-bit floats, in any order."""
+_EXACT, _EXACT_SINGLE = 2.0**53, 2.0**24
+"""Sums of integers below these are exact in 64-bit and in 32-bit floats, in any order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Sum:
         if accumulation is None:
             return cls(get_format(context.recipe.format_for("accumulator", module)))
         return cls(get_format(get_accumulator(accumulation).format), accumulation)
+
+    @property
+    def library(self) -> bool:
+        """Whether the library sums, from values."""
+        return self.accumulation is None and self.fmt.name in ("fp32", "fp64")
 
     def name(self, a: Rule, b: Rule) -> str:
         """What the sum of such operands is called in the list."""
@@ -76,8 +81,7 @@ def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
         Shape (…, M, N).
     """
     integers = a.rule.integer and b.rule.integer and isinstance(how.fmt, IntFormat)
-    library = how.accumulation is None and how.fmt.name in ("fp32", "fp64")
-    if library or (isinstance(how.fmt, IntFormat) and not integers):
+    if how.library or (isinstance(how.fmt, IntFormat) and not integers):
         return _library(a.values, b.values, how)
     if a.blocks is not None and b.blocks is not None:
         return _block_scaled(a.blocks, b.blocks, how, seed).to(a.codes)
@@ -111,23 +115,25 @@ def _runs(x: Quantised) -> int | None:
 
 def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: bool, seed: int) -> torch.Tensor:
     """The sum over a part of K in which the scales are constant, times the scales."""
+    left, right, step = a.codes[..., part], b.codes[..., part], 1.0
+    bound = math.inf
     if integers:
-        left, right, step = integer_steps(a)[..., part], integer_steps(b)[..., part], a.step * b.step
-    else:
-        left, right, step = a.codes[..., part], b.codes[..., part], 1.0
-    bound = left.shape[-1] * _largest_code(a.rule) * _largest_code(b.rule) if integers else math.inf
+        left, right, step = left / a.step, right / b.step, a.step * b.step
+        bound = left.shape[-1] * _largest_code(a.rule) * _largest_code(b.rule)
     if how.accumulation is None and bound < _EXACT:
         assert isinstance(how.fmt, IntFormat)
-        total = _wrap(torch.matmul(left, right.mT), how.fmt)
+        if bound >= _EXACT_SINGLE:
+            left, right = left.double(), right.double()
+        total = torch.matmul(left, right.mT)
+        total = _wrap(total.double(), how.fmt) if bound > how.fmt.code_max else total
     else:
         from numerics.products import matmul
 
         accumulator = _accumulator(how, a.rule, b.rule)
         seeds = {"seed": seed & _MASK} if accumulator.rounding == "stochastic" else {}
         total = matmul(left, right.mT, accumulator=accumulator, **seeds)
-    total = total.to(
-        torch.float64 if torch.float64 in (a.codes.dtype, b.codes.dtype) or how.fmt.name == "fp64" else torch.float32
-    )
+    double = how.fmt.name == "fp64" or torch.float64 in (a.codes.dtype, b.codes.dtype)
+    total = total.to(torch.float64 if double else torch.float32)
     if step != 1.0:
         total = total * step
     for scale, column in ((a.scale, False), (b.scale, True)):
@@ -227,13 +233,17 @@ class ProductPlan:
         """Whether the library's own product of these tensors is what the recipe asks for."""
         return all(self.site.context.identity(self.site.module, x.dtype) for x in tensors)
 
+    def quantise(self, x: torch.Tensor, rule: Rule, name: str) -> Quantised:
+        """One of its operands."""
+        return quantise(x, rule, self.site, name, codes=not self.how.library)
+
     def seed(self, name: str) -> int:
         """The seed of a sum that rounds stochastically."""
         return 0 if self.how.accumulation is None else self.site.seed(name)
 
     def reread(self, x: torch.Tensor, quantised: Quantised, rule: Rule) -> Quantised:
         """An operand of the forward product, turned round for a backward one: quantised anew where blocks follow the sum."""
-        return quantise(x.mT, rule, self.site, f"{rule.role}_9") if rule.follows_contraction else quantised.mT
+        return self.quantise(x.mT, rule, f"{rule.role}_9") if rule.follows_contraction else quantised.mT
 
 
 def product_formats(a: Rule, b: Rule, how: Sum) -> str:
@@ -247,8 +257,8 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, plan: ProductPlan) -> torch.Tensor:
         """The product of the quantised operands; shape (…, M, N), type of A."""
-        qa = quantise(a, plan.a, plan.site, plan.names[0])
-        qb = quantise(b, plan.b, plan.site, plan.names[1])
+        qa = plan.quantise(a, plan.a, plan.names[0])
+        qb = plan.quantise(b, plan.b, plan.names[1])
         ctx.save_for_backward(a, b)
         ctx.plan, ctx.qa, ctx.qb = plan, qa, qb
         return add_bias(multiply(qa, qb, plan.how, plan.seed("accumulator")), bias, qa, qb, plan.how).to(a.dtype)
@@ -262,12 +272,12 @@ class Product(torch.autograd.Function):
         grad_a = grad_b = grad_bias = None
         qg = None
         if ctx.needs_input_grad[0]:
-            qg = quantise(gradient, plan.gradient, plan.site, "gradient")
+            qg = plan.quantise(gradient, plan.gradient, "gradient")
             product = multiply(qg, plan.reread(b, ctx.qb, plan.b), plan.how, plan.seed("accumulator_2"))
             grad_a = round_gradient(estimate(product, a, ctx.qa), plan.site, 3).to(a.dtype)
         if ctx.needs_input_grad[1]:
             if qg is None or plan.gradient.follows_contraction:
-                turned = quantise(gradient.mT, plan.gradient, plan.site, "gradient_2")
+                turned = plan.quantise(gradient.mT, plan.gradient, "gradient_2")
             else:
                 turned = qg.mT
             product = multiply(turned, plan.reread(a, ctx.qa, plan.a), plan.how, plan.seed("accumulator_3"))

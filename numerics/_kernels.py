@@ -500,6 +500,31 @@ def shared_exponent(largest, element_emax, element_max, rounding, lowest, highes
     return min(max(exponent, lowest), highest)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def moved_parameters(p, exponent):
+    """The parameters of 32-bit floats for the format times 2^exponent: of its values only exponents change."""
+    bits = np.uint32(exponent << 23)
+    return (
+        p[SHIFT],
+        np.uint32(p[EMIN] + exponent),
+        np.uint32(p[SMALLEST] + bits),
+        np.uint32(p[LARGEST] + bits),
+        np.uint32(p[OVERFLOW_POSITIVE] + bits),
+        np.uint32(p[OVERFLOW_NEGATIVE] + bits),
+        p[INF],
+        p[NAN],
+        p[NAN_FLIP],
+        p[ZERO_SIGN],
+        p[FLUSH],
+        p[CLAMP],
+        np.uint32(p[CODE_OFFSET] + (exponent << (23 - np.int64(p[SHIFT])))),
+        p[INF_CODE],
+        p[NAN_CODE],
+        p[SIGN_SHIFT],
+        p[NAN_SIGN],
+    )
+
+
 VALUES, FLOAT_CODES, STEP_CODES = range(3)
 """What conversion of blocks gives: values, the codes of float elements, or those of integers and fixed point."""
 
@@ -508,18 +533,36 @@ VALUES, FLOAT_CODES, STEP_CODES = range(3)
 def block_converter(mode, how, coded):
     """The kernel of blocks with power-of-two scales.
 
-    Elements are rounded in 32-bit floats with ``p32`` where ``how`` is a short form of nearest even and the scale allows it, else
-    in 64-bit floats with ``p64``.
+    Elements are rounded in 32-bit floats with ``p32`` where the scale allows it, x / scale by a short form of nearest even, or x
+    in the format times the scale; else x / scale in 64-bit floats with ``p64``.
     """
 
     @njit(nogil=True, cache=True)
     def convert(
-        x, out, exponents, first, p32, p64, key, kept, given, element_emax, element_max, per_step, mask, rounding, lowest, highest
+        x,
+        out,
+        exponents,
+        first,
+        p32,
+        p64,
+        key,
+        kept,
+        given,
+        element_emax,
+        element_max,
+        per_step,
+        mask,
+        rounding,
+        lowest,
+        highest,
+        first_moved,
+        last_moved,
     ):
         """Rows of ``x`` are blocks.
 
         ``out`` gets the values or codes, ``exponents`` the scales' exponents (``highest + 1`` for a block with Inf or NaN, whose
-        values all become NaN and whose codes 0). ``first`` is the number of the first element, ``given`` has the shape of x or
+        values all become NaN and whose codes 0). Exponents from ``first_moved`` to ``last_moved`` leave all values of the format times the
+        scale normal 32-bit floats. ``first`` is the number of the first element, ``given`` has the shape of x or
         no elements.
         """
         blocks, size = x.shape
@@ -547,6 +590,22 @@ def block_converter(mode, how, coded):
                         out[block, i] = step_code(value, per_step, 0, mask)
                     else:
                         out[block, i] = round_element(x[block, i] * down, np.uint64(0), p32, mode, how) * up
+            elif first_moved <= exponent <= last_moved:
+                moved = moved_parameters(p32, exponent)
+                wide_down = 2.0**-exponent
+                for i in range(size):
+                    chance = np.uint64(0)
+                    if mode == STOCHASTIC:
+                        chance = random_bits(key, first + block * size + i) & kept
+                    elif mode == STOCHASTIC_GIVEN:
+                        chance = np.uint64(given[block, i])
+                    if coded == FLOAT_CODES:
+                        out[block, i] = encode_element(x[block, i], chance, moved, mode, GENERAL)
+                    elif coded == STEP_CODES:
+                        value = np.float64(round_element(x[block, i], chance, moved, mode, GENERAL)) * wide_down
+                        out[block, i] = step_code(value, per_step, 0, mask)
+                    else:
+                        out[block, i] = round_element(x[block, i], chance, moved, mode, GENERAL)
             else:
                 wide_up, wide_down = 2.0**exponent, 2.0**-exponent
                 for i in range(size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -13,7 +13,7 @@ from numerics.encoding import BlockCodes, decode, encode
 from numerics.errors import InputError
 from numerics.formats import BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
 from numerics.quantizer import quantize
-from numerics.scaling import Scales, Scaling, find_scales, largest_magnitude, scale_of
+from numerics.scaling import Scales, Scaling, find_scales, finite, largest_magnitude, scale_of
 
 if TYPE_CHECKING:
     from numerics._context import Site
@@ -134,7 +134,7 @@ def wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, keep_infinite: bool = False) -> Quantised:
+def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, codes: bool = True, keep_infinite: bool = False) -> Quantised:
     """A tensor in the format of its role, whose last axis is the one a product sums along.
 
     Args:
@@ -142,30 +142,33 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, keep_infinit
         rule: format, scales and rounding.
         site: the operator it belongs to.
         name: which operand it is; see ``OperandKey.role``.
+        codes: whether codes and scales are wanted apart; otherwise the result may hold the values alone.
         keep_infinite: leave ±Inf as it is where the format has none: what a mask adds is no number to be rounded.
     """
     x = wide(x.detach())
     key = site.key(name)
     site.context.notify(key, x)
-    if rule.identity(x.dtype):
+    if rule.identity(x.dtype) or not x.numel():
         return Quantised(x, None, rule)
     seed = site.seed(name) if rule.rounding == "stochastic" else None
     if isinstance(rule.fmt, BlockFormat):
         return _quantise_blocks(x, rule, site, key, seed)
     scales = _scales(x, rule, site, key)
     scale = None if scales is None else scales.scale.to(x)
-    steps = x if scale is None else x / scale
     zero_point = None if scales is None or scales.zero_point is None else scales.zero_point.to(x)
-    if zero_point is None:
-        # A scaled value beyond the largest saturates, as conversion instructions have it; otherwise overflow is the format's.
-        overflow = "saturate" if scale is not None else None
-        codes = quantize(steps, rule.fmt, rounding=rule.rounding, seed=seed, overflow=overflow)
+    # A scaled value beyond the largest saturates, as conversion instructions have it; otherwise overflow is the format's.
+    how: dict[str, Any] = {"rounding": rule.rounding, "seed": seed, "overflow": None if scale is None else "saturate"}
+    through = rule.estimator == "straight_through"
+    if not codes and through and zero_point is None and scale is not None and scale.numel() == 1 and x.device.type == "cpu":
+        found = Quantised(quantize(x, rule.fmt, scale=scale, **how), None, rule)
     else:
-        codes = _affine_codes(steps, zero_point, rule, seed)
-    if keep_infinite and not (isinstance(rule.fmt, FloatFormat) and rule.fmt.has_inf):
-        codes = torch.where(torch.isinf(x), x, codes)
-    passes = None if rule.estimator == "straight_through" else _passes(steps, zero_point, rule)
-    return Quantised(codes, scale, rule, passes, scales is not None and rule.scaling.update == "dynamic")
+        steps = x if scale is None else x / scale
+        rounded = quantize(steps, rule.fmt, **how) if zero_point is None else _affine_codes(steps, zero_point, rule, seed)
+        passes = None if through else _passes(steps, zero_point, rule)
+        found = Quantised(rounded, scale, rule, passes, scales is not None and rule.scaling.update == "dynamic")
+    if keep_infinite and not (isinstance(rule.fmt, FloatFormat) and rule.fmt.has_inf) and not finite(x):
+        found = replace(found, codes=torch.where(torch.isinf(x), x, found.codes))
+    return found
 
 
 def _affine_codes(steps: torch.Tensor, zero_point: torch.Tensor, rule: Rule, seed: int | None) -> torch.Tensor:
@@ -262,11 +265,6 @@ def estimate(gradient: torch.Tensor, x: torch.Tensor, quantised: Quantised) -> t
         slope = quantised.codes - quantised.passes * source.detach() / quantised.scale
         (through_scale,) = torch.autograd.grad(scales.scale.expand_as(source), source, gradient * slope)
     return passed + through_scale
-
-
-def integer_steps(quantised: Quantised) -> torch.Tensor:
-    """Integer codes as 64-bit floats."""
-    return quantised.codes.double() / quantised.step
 
 
 def operand_names(roles: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ the meaning of the codes: bias and special codes are those of the format.
 
 from __future__ import annotations
 
-import heapq
 import math
 import struct
 import zlib
@@ -295,30 +294,31 @@ def _checksum(flat: NDArray[Any], header: bytes) -> int:
 
 
 def _normalised(counts: NDArray[Any], precision: int) -> NDArray[np.uint32]:
-    """Frequencies that sum to 2^precision, at least 1 for what occurs, at the least cost in bits.
+    """Frequencies that sum to 2^precision, at least 1 for what occurs: those of least length Σ count · log2(1 / frequency).
 
-    Rounded first; then single units move where the length Σ count · log2(1 / frequency) changes the least.
+    The length is convex in each frequency, so that one from which no unit can move at a gain is the shortest.
     """
-    total = 1 << precision
     occurs = np.flatnonzero(counts)
+    total = 1 << precision
     if len(occurs) > total:
         raise InputError(f"x: has {len(occurs)} different exponents, more than {total}")
-    frequency = np.zeros(len(counts), np.int64)
-    frequency[occurs] = np.maximum(1, np.rint(counts[occurs] / counts.sum() * total).astype(np.int64))
-    excess = int(frequency.sum()) - total
-    step = -1 if excess > 0 else 1
-
-    def cost(symbol: int) -> float:
-        now = int(frequency[symbol])
-        return math.inf if now + step < 1 else float(counts[symbol]) * math.log2(now / (now + step))
-
-    heap = [(cost(int(s)), int(s)) for s in occurs]
-    heapq.heapify(heap)
-    for _ in range(abs(excess)):
-        _, symbol = heapq.heappop(heap)
-        frequency[symbol] += step
-        heapq.heappush(heap, (cost(symbol), symbol))
-    return frequency.astype(np.uint32)
+    count = counts[occurs].astype(np.float64)
+    f = np.maximum(1.0, np.rint(count / count.sum() * total))
+    while True:
+        gain = count * np.log2((f + 1) / f)
+        with np.errstate(divide="ignore"):
+            loss = count * np.log2(f / (f - 1))  # infinite for a 1
+        excess = f.sum() - total
+        more, less = int(np.argmax(gain)), int(np.argmin(loss))
+        if excess == 0 and gain[more] <= loss[less] * (1 + 1e-9):
+            break
+        if excess <= 0:
+            f[more] += 1
+        if excess >= 0:
+            f[less] -= 1
+    frequencies = np.zeros(len(counts), np.uint32)
+    frequencies[occurs] = f
+    return frequencies
 
 
 def _coded_exponents(exponents: NDArray[Any], bits: int) -> bytes:

@@ -139,9 +139,23 @@ class Scales:
     zero_point: torch.Tensor | None = None
 
 
+def finite(x: torch.Tensor) -> bool:
+    """Whether a tensor holds neither Inf nor NaN; one pass that writes nothing."""
+    import torch
+
+    low, high = torch.aminmax(x)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
 def largest_magnitude(x: torch.Tensor) -> torch.Tensor:
     """The largest finite magnitude of a tensor, 0 for one without elements; shape ()."""
-    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax() if x.numel() else x.new_zeros(())
+    import torch
+
+    if not x.numel():
+        return x.new_zeros(())
+    low, high = torch.aminmax(x)
+    largest = torch.maximum(high, -low)
+    return largest if bool(torch.isfinite(largest)) else x.abs().nan_to_num(0.0, 0.0, 0.0).amax()
 
 
 def scale_of(largest: torch.Tensor, fmt: Format, scaling: Scaling) -> torch.Tensor:
@@ -176,12 +190,13 @@ def find_scales(x: torch.Tensor, fmt: Format, scaling: Scaling) -> Scales | None
     """
     if scaling.granularity == "none" or not x.numel():
         return None
+    if scaling.symmetric and scaling.granularity == "tensor" and not x.requires_grad:
+        return Scales(scale_of(largest_magnitude(x), fmt, scaling))
+    numbers = x if finite(x.detach()) else x.nan_to_num(0.0, 0.0, 0.0)
     if scaling.symmetric:
-        largest = _largest(x.abs().nan_to_num(0.0, 0.0, 0.0), scaling)
-        return Scales(_spread(scale_of(largest, fmt, scaling), x.shape, scaling))
+        return Scales(_spread(scale_of(_largest(numbers.abs(), scaling), fmt, scaling), x.shape, scaling))
     assert isinstance(fmt, IntFormat)
-    finite = x.nan_to_num(0.0, 0.0, 0.0)
-    low, high = (_spread(part, x.shape, scaling) for part in (-_largest(-finite, scaling), _largest(finite, scaling)))
+    low, high = (_spread(part, x.shape, scaling) for part in (-_largest(-numbers, scaling), _largest(numbers, scaling)))
     return affine_scales(low, high, fmt, scaling)
 
 

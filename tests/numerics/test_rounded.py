@@ -1,18 +1,14 @@
 """Rounded arithmetic against exact rationals, and sums against one another and against a loop of exact steps."""
 
 import math
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from exact_rounding import rounded
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-from exact_rounding import rounded
 
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, get_format

@@ -1,18 +1,14 @@
 """Factorisations and iterations against exact rationals, LAPACK, and the theory of rounding errors."""
 
 import math
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
+from exact_rounding import rounded
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-from exact_rounding import rounded
 
 from numerics import solvers
 from numerics.errors import InputError
