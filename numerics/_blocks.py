@@ -171,9 +171,11 @@ def _convert_by_powers(
     narrow, wide = chosen.packed, _arrays.plan(element, request.rounding, overflow, 64).packed
     emax, largest = _arrays.exponent_of(element.max), element.max
     what, per_step, mask = _element_codes(element, coded)
-    # Exponents of scales that leave the element's values, times the scale, normal 32-bit floats; none where there is no such lane.
-    movable = chosen.width == 32 and chosen.parameters[k.EMIN] > 0
-    first_moved, last_moved = (-126 - _arrays.exponent_of(finest), 126 - emax) if movable else (1, 0)
+    # Exponents of scales that leave the element's values, times the scale, normal floats; none where subnormals are flushed.
+    bias = 127 if chosen.width == 32 else 1023
+    first_moved, last_moved = 1 - bias - _arrays.exponent_of(finest), bias - 1 - emax
+    if not chosen.parameters[k.EMIN]:
+        first_moved, last_moved = 1, 0
     kernel = k.block_converter(mode, how, what)
 
     def work(start: int, stop: int) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from numerics._calls import Call, finish, product, quiet, role_of
 from numerics._elementwise import round_gradient
 from numerics._gemm import ProductPlan, add_bias
-from numerics._operators import Call, finish, product, quiet, role_of
 from numerics._quantised import estimate, wide
 from numerics.formats import IntFormat
 

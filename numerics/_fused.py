@@ -13,6 +13,7 @@ from numerics._arrays import plan
 from numerics._kernels import BY_ADDING
 from numerics._parallel import run_parts
 from numerics._product_kernels import FAST_ADD
+from numerics._product_plan import COLUMNS, parameters
 from numerics.formats import FloatFormat, get_format
 from numerics.rounding import ROUNDINGS
 
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from numerics._product_operands import Extent, Operand
-    from numerics.products import Product, Stream
+    from numerics._product_plan import Product, Stream
 
 
 def run_fused(product: Product, x: NDArray[Any], y: NDArray[Any], result: NDArray[Any], stream: Stream, turned: bool) -> None:
     """``result += x @ y`` of two contiguous matrices; ``turned``: x is the transposed right operand, y the left one."""
-    from numerics.products import COLUMNS, parameters
-
     accumulator = product.accumulator
     fmt = get_format(accumulator.format)
     assert isinstance(fmt, FloatFormat)
     assert accumulator.group is not None
     assert accumulator.fraction_bits is not None
     group, bits = accumulator.group, accumulator.fraction_bits
-    cut = accumulator.rounding == "toward_zero" and accumulator.overflow == "infinity" and fmt.specials == "ieee" and fmt.subnormals
+    cut = (
+        accumulator.rounding == "toward_zero" and accumulator.overflow == "infinity" and fmt.specials == "ieee" and fmt.subnormals
+    )
     cut = cut and fmt.emax == 127 and fmt.emin == -126
     how = kernels.TRUNCATED if cut else kernels.GENERAL
     if not cut and accumulator.rounding == "nearest_even" and accumulator.overflow != "saturate" and _adds_in_lane(fmt):
@@ -65,7 +66,8 @@ def run_fused(product: Product, x: NDArray[Any], y: NDArray[Any], result: NDArra
         return
     u, eu = _aligned(x, left, turned, 1)
     v, ev = _aligned(y, right, turned, 0)
-    narrow = u.dtype == v.dtype == np.float32 and _fits_lane(_bounds(u, left, product, turned), _bounds(v, right, product, not turned), bits)
+    bounds = _bounds(u, left, product, turned), _bounds(v, right, product, not turned)
+    narrow = u.dtype == v.dtype == np.float32 and _fits_lane(*bounds, bits)
     if not narrow:
         u, v = u.astype(np.float64), v.astype(np.float64)
     odd_rows, odd_columns = ~np.isfinite(u).all(axis=1), ~np.isfinite(v).all(axis=0)

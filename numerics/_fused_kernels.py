@@ -1,9 +1,9 @@
 """Sums in which a group of exact products is aligned, truncated and added at once, as tensor cores do (numba).
 
 One instruction computes, from the stored sum c and the products of its group (MMA-Sim, arXiv 2511.10909):
-``E = max(exponent of c, exponents of the products, −126)``; ``T = Σ trunc(x · 2^(F − E))`` over c and the products; and stores
-``T · 2^(E − F)`` in the sum's format. An exponent is that of the operand's format (a subnormal has the smallest), a product's is the
-sum of its operands'; zeros have none.
+``E = max(exponent of c, exponents of the products, −126)``; ``T = Σ trunc(x · 2^(F − E))`` over c and the products; and
+stores ``T · 2^(E − F)`` in the sum's format. An exponent is that of the operand's format (a subnormal has the smallest), that of
+a product is the sum of its operands'; zeros have none.
 
 Products are formed in 32-bit lanes where they fit; c, T and the result in 64-bit floats, in which all of them are exact.
 """
@@ -144,7 +144,9 @@ def store_whole(typing_context: Any, first: Any, second: Any, exponent: Any, p: 
         value = builder.uitofp(kept.value, ir.FloatType())
         power = builder.bitcast(builder.shl(builder.add(e, ir.Constant(kind, 127)), ir.Constant(kind, 23)), ir.FloatType())
         value = builder.fmul(value, power)
-        signed = (_Word(builder, builder.bitcast(value, kind)) | _Word(builder, builder.shl(sign, ir.Constant(kind, 31)))).as_float()
+        signed = (
+            _Word(builder, builder.bitcast(value, kind)) | _Word(builder, builder.shl(sign, ir.Constant(kind, 31)))
+        ).as_float()
         return _fast_add(builder, signed, p_fields) if how.literal_value == FAST_ADD else signed
 
     return types.float32(types.int32, types.int32, types.int32, p, how), generate
@@ -405,8 +407,8 @@ def scaled_chain(mode, how, wide_how, source=SOURCE):
 
     @njit(nogil=True, cache=True)
     def run(
-        a, sa, ea, b, sb, eb, out, first, last, columns, group, exact_run, block, interval, bits, emin, p, cutting, w, key, row_step,
-        column_step, offset, steps,
+        a, sa, ea, b, sb, eb, out, first, last, columns, group, exact_run, block, interval, bits, emin, p, cutting, w, key,
+        row_step, column_step, offset, steps,
     ):  # fmt: skip
         """Units ``first`` to ``last``, as for ``fused_chain``.
 

@@ -81,7 +81,7 @@ def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
         Shape (…, M, N).
     """
     integers = a.rule.integer and b.rule.integer and isinstance(how.fmt, IntFormat)
-    if how.library or (isinstance(how.fmt, IntFormat) and not integers):
+    if how.library or (isinstance(how.fmt, IntFormat) and not integers) or a.codes.device.type == "meta":
         return _library(a.values, b.values, how)
     if a.blocks is not None and b.blocks is not None:
         return _block_scaled(a.blocks, b.blocks, how, seed).to(a.codes)

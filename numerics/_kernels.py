@@ -264,6 +264,27 @@ def encode_element(typing_context: Any, x: Any, chance: Any, p: Any, mode: Any, 
 
 
 @intrinsic
+def moved_parameters(typing_context: Any, p: Any, exponent: Any) -> Any:
+    """The parameters of a format times 2^exponent: of its values only the exponents change."""
+    width = p.dtype.bitwidth
+    mantissa = 23 if width == 32 else 52
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        packed, by = arguments
+        fields = _fields(builder, packed)
+        move = _Word(builder, builder.trunc(by, ir.IntType(width)) if width == 32 else by)
+        fields[EMIN] = fields[EMIN] + move
+        for value in (SMALLEST, LARGEST, OVERFLOW_POSITIVE, OVERFLOW_NEGATIVE):
+            fields[value] = fields[value] + (move << mantissa)
+        fields[CODE_OFFSET] = fields[CODE_OFFSET] + (move << (mantissa - fields[SHIFT]))
+        for place, field in enumerate(fields):
+            packed = builder.insert_value(packed, field.value, place)
+        return packed
+
+    return p(p, types.int64), generate
+
+
+@intrinsic
 def is_nan(typing_context: Any, x: Any) -> Any:
     """1 for a NaN, as an integer as wide as the float; by its bits, so that loops vectorise."""
     width = x.bitwidth
@@ -500,31 +521,6 @@ def shared_exponent(largest, element_emax, element_max, rounding, lowest, highes
     return min(max(exponent, lowest), highest)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def moved_parameters(p, exponent):
-    """The parameters of 32-bit floats for the format times 2^exponent: of its values only exponents change."""
-    bits = np.uint32(exponent << 23)
-    return (
-        p[SHIFT],
-        np.uint32(p[EMIN] + exponent),
-        np.uint32(p[SMALLEST] + bits),
-        np.uint32(p[LARGEST] + bits),
-        np.uint32(p[OVERFLOW_POSITIVE] + bits),
-        np.uint32(p[OVERFLOW_NEGATIVE] + bits),
-        p[INF],
-        p[NAN],
-        p[NAN_FLIP],
-        p[ZERO_SIGN],
-        p[FLUSH],
-        p[CLAMP],
-        np.uint32(p[CODE_OFFSET] + (exponent << (23 - np.int64(p[SHIFT])))),
-        p[INF_CODE],
-        p[NAN_CODE],
-        p[SIGN_SHIFT],
-        p[NAN_SIGN],
-    )
-
-
 VALUES, FLOAT_CODES, STEP_CODES = range(3)
 """What conversion of blocks gives: values, the codes of float elements, or those of integers and fixed point."""
 
@@ -533,37 +529,20 @@ VALUES, FLOAT_CODES, STEP_CODES = range(3)
 def block_converter(mode, how, coded):
     """The kernel of blocks with power-of-two scales.
 
-    Elements are rounded in 32-bit floats with ``p32`` where the scale allows it, x / scale by a short form of nearest even, or x
-    in the format times the scale; else x / scale in 64-bit floats with ``p64``.
+    Elements are rounded with ``p``: x / scale by a short form of nearest even, or x in the format times the scale; where a scale
+    is too far out for both, x / scale in 64-bit floats with ``p64``.
     """
 
     @njit(nogil=True, cache=True)
     def convert(
-        x,
-        out,
-        exponents,
-        first,
-        p32,
-        p64,
-        key,
-        kept,
-        given,
-        element_emax,
-        element_max,
-        per_step,
-        mask,
-        rounding,
-        lowest,
-        highest,
-        first_moved,
-        last_moved,
-    ):
+        x, out, exponents, first, p, p64, key, kept, given, element_emax, element_max, per_step, mask, rounding, lowest, highest,
+        first_moved, last_moved,
+    ):  # fmt: skip
         """Rows of ``x`` are blocks.
 
         ``out`` gets the values or codes, ``exponents`` the scales' exponents (``highest + 1`` for a block with Inf or NaN, whose
-        values all become NaN and whose codes 0). Exponents from ``first_moved`` to ``last_moved`` leave all values of the format times the
-        scale normal 32-bit floats. ``first`` is the number of the first element, ``given`` has the shape of x or
-        no elements.
+        values all become NaN and whose codes 0). Exponents from ``first_moved`` to ``last_moved`` leave all values of the format
+        times the scale normal floats. ``first`` is the number of the first element, ``given`` has the shape of x or no elements.
         """
         blocks, size = x.shape
         for block in range(blocks):
@@ -584,14 +563,14 @@ def block_converter(mode, how, coded):
                 up, down = power_of_two(exponent), power_of_two(-exponent)
                 for i in range(size):
                     if coded == FLOAT_CODES:
-                        out[block, i] = encode_element(x[block, i] * down, np.uint64(0), p32, mode, how)
+                        out[block, i] = encode_element(x[block, i] * down, np.uint64(0), p, mode, how)
                     elif coded == STEP_CODES:
-                        value = round_element(x[block, i] * down, np.uint64(0), p32, mode, how)
+                        value = round_element(x[block, i] * down, np.uint64(0), p, mode, how)
                         out[block, i] = step_code(value, per_step, 0, mask)
                     else:
-                        out[block, i] = round_element(x[block, i] * down, np.uint64(0), p32, mode, how) * up
+                        out[block, i] = round_element(x[block, i] * down, np.uint64(0), p, mode, how) * up
             elif first_moved <= exponent <= last_moved:
-                moved = moved_parameters(p32, exponent)
+                moved = moved_parameters(p, exponent)
                 wide_down = 2.0**-exponent
                 for i in range(size):
                     chance = np.uint64(0)

@@ -2,7 +2,7 @@
 
 A sum of two floats is formed rounded to odd, from the float adder and its exact error (TwoSum: Knuth, TAOCP 2, section 4.2.2,
 theorem B); rounding that once more to the accumulator's format is as good as rounding the exact sum (Boldo, Melquiond, IEEE
-Transactions on Computers 57(4), 2008). Columns of the result lie side by side in vector lanes, of 32 bits where the exact products fit.
+Transactions on Computers 57(4), 2008). Columns of the result lie side by side in vector lanes, of 32 bits where products fit.
 
 Numba's cache watches the file of the compiled function only; ``SOURCE`` brings the file that defines rounding into its key.
 """
@@ -76,9 +76,9 @@ def _finish(builder: Any, value: Any, error: Any, chance: Any, packed: Any, mode
 
 
 def _fast_shift(builder: Any, value: Any, error: Any, p: Any) -> Any:
-    """Half a step less one is added to the bits, and one more where a tie goes up: to the even neighbour, or where the error says.
+    """Half a step less one is added to the bits, and one more where a tie goes up: to the even neighbour, or as the error says.
 
-    Only of a tie does the error decide, and only a tie is changed by the one.
+    Only a tie is changed by that one.
     """
     kind = ir.IntType(32)
     bits = _Word(builder, builder.bitcast(value, kind))

@@ -78,6 +78,7 @@ def as_values(x: Any, field: str) -> NDArray[Any]:
 
 def extent(values: NDArray[Any]) -> Extent:
     """Bounds on the values; subnormal floats are counted at their smallest."""
+    unsigned: Any
     mantissa, bias, unsigned = (23, 127, np.uint32) if values.dtype == np.float32 else (52, 1023, np.uint64)
     bits = np.ascontiguousarray(values).reshape(-1).view(unsigned) & unsigned(
         (1 << (mantissa + (8 if mantissa == 23 else 11))) - 1
@@ -165,8 +166,8 @@ def given_operand(x: Any, scales: Any, formats: tuple[str, ...], accumulator: Ac
     if formats:
         if len(formats) > 1:
             raise InputError(
-                f"{field}: values do not tell which of {', '.join(formats)} they are in; expected BlockCodes (numerics.encode), or "
-                "an accumulator that names the format, such as 'blackwell.tcgen05.k32.mxf8f6f4.e4m3.f32'"
+                f"{field}: values do not tell which of {', '.join(formats)} they are in; expected BlockCodes (numerics.encode), "
+                "or an accumulator that names the format, such as 'blackwell.tcgen05.k32.mxf8f6f4.e4m3.f32'"
             )
         found = get_format(formats[0])
         assert isinstance(found, FloatFormat)
@@ -210,6 +211,7 @@ def _scales(scales: Any, accumulator: Accumulator, shape: tuple[int, ...], field
 
 def exponents(values: NDArray[Any], emin: int, nothing: int) -> NDArray[np.int32]:
     """Exponent of each value, at least ``emin``; ``nothing`` for zeros, Inf and NaN."""
+    unsigned: Any
     mantissa, unsigned, ones, bias = (23, np.uint32, 255, 127) if values.dtype == np.float32 else (52, np.uint64, 2047, 1023)
     field = (np.ascontiguousarray(values).view(unsigned) >> unsigned(mantissa)).astype(np.int32) & np.int32(ones)
     found = np.maximum(field - np.int32(bias), np.int32(emin))

@@ -148,7 +148,7 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, codes: bool 
     x = wide(x.detach())
     key = site.key(name)
     site.context.notify(key, x)
-    if rule.identity(x.dtype) or not x.numel():
+    if rule.identity(x.dtype) or not x.numel() or x.device.type == "meta":
         return Quantised(x, None, rule)
     seed = site.seed(name) if rule.rounding == "stochastic" else None
     if isinstance(rule.fmt, BlockFormat):

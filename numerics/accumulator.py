@@ -21,10 +21,10 @@ Order = Literal["sequential", "pairwise", "tree", "systolic", "fused", "exact"]
 - ``sequential``: one after the other onto the stored sum.
 - ``pairwise``: a balanced binary tree over all products (neighbours are added, level by level; an odd one out moves up
   unchanged), whose result is added to the initial value.
-- ``tree``: the products of each ``group`` in such a tree, the trees' results onto the stored sum in sequence (a multiplier-adder
-  tree with an accumulator).
-- ``systolic``: each ``group`` in sequence from zero (down a column of an array with ``group`` rows), then the groups' sums onto the
-  stored sum in sequence.
+- ``tree``: the products of each ``group`` in such a tree, the trees' results onto the stored sum in sequence (a
+  multiplier-adder tree with an accumulator).
+- ``systolic``: each ``group`` in sequence from zero (down a column of an array with ``group`` rows), then the groups' sums onto
+  the stored sum in sequence.
 - ``fused``: the stored sum and the products of a ``group`` are aligned to the largest exponent among them, each is truncated to
   ``fraction_bits`` bits after the point, and their exact sum is rounded to the stored sum's format (tensor cores).
 - ``exact``: no rounding but one at the end.
@@ -34,7 +34,7 @@ ORDERS = ("sequential", "pairwise", "tree", "systolic", "fused", "exact")
 OVERFLOWS = ("ieee", "saturate", "infinity", "wrap")
 
 WIDEST_MANTISSA = 50
-"""Mantissa bits up to which a sum in 64-bit floats, rounded to odd, still rounds correctly (Boldo, Melquiond, IEEE TC 57, 2008)."""
+"""Mantissa bits up to which a sum in 64-bit floats, rounded to odd, still rounds correctly (Boldo, Melquiond, 2008)."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from numerics.formats import BlockFormat, Format, IntFormat, get_format
 from numerics.histogram import BINS, Histogram
 from numerics.quantizer import quantize
 from numerics.recipes import Recipe
-from numerics.scaling import Scaling
+from numerics.scaling import Scaling, affine_scales
 from numerics.sqnr import run, with_recipe
 
 if TYPE_CHECKING:
@@ -129,15 +129,15 @@ def _affine(seen: Histogram, fmt: IntFormat, scaling: Scaling, method: str, perc
     """Scale and zero point of an affine integer (Jacob et al., arXiv 1712.05877, section 3)."""
     if method == "entropy":
         raise InputError("calibrator: 'entropy' compares magnitudes; expected symmetric=True, or another calibrator")
+    import torch
+
     low, high = seen.range(percentile)
-    low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        return 1.0, min(max(0, fmt.code_min), fmt.code_max)
 
     def pair(share: float) -> tuple[float, int]:
-        scale = share * 2.0**scaling.margin * (high - low) / (fmt.code_max - fmt.code_min)
-        scale = 2.0 ** _exponent_above(scale) if scaling.power_of_two else scale
-        return scale, min(max(fmt.code_min - round(share * low / scale), fmt.code_min), fmt.code_max)
+        ends = (torch.tensor(share * end, dtype=torch.float32) for end in (low, high))
+        found = affine_scales(*ends, fmt, scaling)
+        assert found.zero_point is not None
+        return float(found.scale), int(found.zero_point)
 
     if method != "mse":
         return pair(1.0)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from numerics import _convolution, _recurrent
+from numerics._calls import Call, tensors_in
 from numerics._context import Context, Operator, check_static
-from numerics._operators import HANDLERS, Call, dispatch, tensors_in
+from numerics._operators import dispatch
 from numerics._quantised import OperandKey
 from numerics._static_listing import end_paths, expected_operators
 from numerics.errors import InputError
@@ -29,11 +29,6 @@ from numerics.scaling import AmaxHistory
 
 _CACHES = ("*cache*", "past_key*")
 """Names of inputs and buffers that hold keys and values of earlier tokens."""
-
-HANDLERS.update(
-    dict.fromkeys([f"conv{n}d" for n in (1, 2, 3)] + [f"conv_transpose{n}d" for n in (1, 2, 3)], _convolution.convolution)
-)
-HANDLERS.update(_recurrent.HANDLERS)
 
 
 class _Mode(TorchFunctionMode):

@@ -1,6 +1,6 @@
 """Sums, softmax and layer normalisation whose additions are those of a given accumulator.
 
-Everything between the sums is done element by element in a format of its own: each result is that of 64-bit floats, rounded to it.
+Everything between the sums is done element by element in a format of its own: the result of 64-bit floats, rounded to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numerics.formats import Format
 
 
-def sum(  # noqa: A001 (named as in numpy and torch)
+def sum(
     x: Any,
     *,
     axis: int | None = None,
@@ -133,9 +133,7 @@ def layer_norm(
         raise InputError(f"eps: expected a number ≥ 0, got {eps!r}")
     if is_tensor(x):
         w, b = (v.detach().cpu().double().numpy() if is_tensor(v) else v for v in (weight, bias))
-        return _through_array(
-            lambda v: layer_norm(v, weight=w, bias=b, eps=eps, accumulator=found, fmt=fmt, seed=seed), x
-        )
+        return _through_array(lambda v: layer_norm(v, weight=w, bias=b, eps=eps, accumulator=found, fmt=fmt, seed=seed), x)
     values = _values_in(x, "x", rounded, fmt)
     if values.ndim == 0 or values.shape[-1] == 0:
         raise InputError(f"x: expected a last axis with elements, got shape {values.shape}")
@@ -192,12 +190,10 @@ def _rounder(fmt: str | Format) -> Callable[[NDArray[Any]], NDArray[Any]]:
     found = get_format(fmt)
     if not isinstance(found, FloatFormat) or not found.has_inf or found.mantissa_bits > 25:
         raise InputError(f"fmt: expected a float format with Inf and at most 25 mantissa bits, got {found.name!r}")
-    return lambda values: quantize(np.ascontiguousarray(values, np.float64), found)  # type: ignore[no-any-return]
+    return lambda values: quantize(np.ascontiguousarray(values, np.float64), found)
 
 
-def _values_in(
-    x: Any, field: str, rounded: Callable[[NDArray[Any]], NDArray[Any]], fmt: str | Format
-) -> NDArray[np.float64]:
+def _values_in(x: Any, field: str, rounded: Callable[[NDArray[Any]], NDArray[Any]], fmt: str | Format) -> NDArray[np.float64]:
     values = as_values(x.detach().cpu().numpy() if is_tensor(x) else x, field).astype(np.float64)
     if not np.array_equal(rounded(values), values, equal_nan=True):
         raise InputError(f"{field}: holds values that {get_format(fmt).name!r} does not have; expected values quantised to it")

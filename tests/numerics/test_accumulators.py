@@ -74,7 +74,9 @@ def test_aliases(alias, name):
     assert get_accumulator(alias) is get_accumulator(name)
 
 
-@pytest.mark.parametrize("name", ["ampere.mma.bf16", "hopper.wgmma.k16.e4m3", "hooper.wgmma.e4m3", "ampere.mma.m16n8k16.f32.bf16.bf16.f16"])
+@pytest.mark.parametrize(
+    "name", ["ampere.mma.bf16", "hopper.wgmma.k16.e4m3", "hooper.wgmma.e4m3", "ampere.mma.m16n8k16.f32.bf16.bf16.f16"]
+)
 def test_ambiguous_or_unknown_names(name):
     with pytest.raises(InputError, match="accumulator: unknown name"):
         get_accumulator(name)
@@ -94,49 +96,49 @@ def test_general_names():
         get_accumulator(3)
 
 
-FUSED = dict(order="fused", group=8, fraction_bits=24)
+FUSED = {"order": "fused", "group": 8, "fraction_bits": 24}
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(format="nf4"), "format: an accumulator is a float or an integer, got 'nf4'"),
-        (dict(format="int64"), "format: an integer accumulator is signed, of 2 to 62 bits"),
-        (dict(format="uint8"), "format: an integer accumulator is signed"),
-        (dict(format="e8m0fnu"), "format: sums need a sign and a zero"),
-        (dict(format="e11m20"), "format: expected fp64, or exponents from"),
-        (dict(format="e2m1fn"), "overflow: 'e2m1fn' has neither Inf nor NaN"),
-        (dict(format="fp64", rounding="up"), "format: 'fp64' takes nearest_even"),
-        (dict(format="e8m30", rounding="stochastic"), "rounding: 'stochastic' needs a format of at most 27"),
-        (dict(rounding="nearest"), "rounding: unknown name 'nearest'"),
-        (dict(order="random"), "order: unknown name 'random'"),
-        (dict(overflow="clip"), "overflow: unknown name 'clip'"),
-        (dict(overflow="wrap"), "overflow: 'wrap' is for integer accumulators"),
-        (dict(format="e4m3fn", overflow="infinity"), "overflow: 'e4m3fn' has no Inf"),
-        (dict(format="int32", overflow="ieee"), "overflow: an integer accumulator takes 'wrap' or 'saturate'"),
-        (dict(format="int32", rounding="up"), "rounding: an integer accumulator is exact"),
-        (dict(format="int32", order="exact"), "order: 'exact' needs a float format"),
-        (dict(order="tree"), "group: order 'tree' needs the number of products"),
-        (dict(order="tree", group=0), "group: order 'tree' needs the number of products"),
-        (dict(group=4), "group: order 'sequential' has no groups"),
-        (dict(order="fused", group=8), "fraction_bits: order 'fused' needs 1 to 40"),
-        (dict(fraction_bits=8), "fraction_bits: order 'sequential' aligns nothing"),
-        (FUSED | dict(group=300), "group: order 'fused' takes at most 256"),
-        (FUSED | dict(exact_run=3), "exact_run: expected a divisor of the group of 8"),
-        (FUSED | dict(exact_run=4), "exact_run: the exponent of an exact run is that of its scales"),
-        (dict(exact_run=4), "exact_run: order 'sequential' has none"),
-        (FUSED | dict(product="bf16"), "product: order 'fused' adds exact products"),
-        (dict(product="int8"), "product: expected 'exact' or a float format"),
-        (dict(product="e2m1fn"), "product: expected a float format with a zero, Inf or NaN"),
-        (dict(compensated=True, order="tree", group=4), "compensated: Kahan's sum needs order 'sequential'"),
-        (dict(promotion=Promotion(0)), "promotion: expected an interval ≥ 1"),
-        (dict(promotion=Promotion(9), order="tree", group=4), "promotion: expected a multiple of the group of 4, got 9"),
-        (dict(promotion=Promotion(9), order="pairwise"), "promotion: order 'pairwise' keeps one sum"),
-        (dict(promotion=Promotion(9, "int8")), "promotion: expected a float format with Inf"),
-        (dict(scale="e8m0fnu"), "scale: a scale's format and scale_block go together"),
-        (dict(scale="e8m0fnu", scale_block=32), "scale: expected a float format, with order 'fused'"),
-        (FUSED | dict(scale="e8m0fnu", scale_block=32), "a_formats: block-scaled operands have a format"),
-        (dict(a_formats=("int8",)), "a_formats: expected float formats, got 'int8'"),
+        ({"format": "nf4"}, "format: an accumulator is a float or an integer, got 'nf4'"),
+        ({"format": "int64"}, "format: an integer accumulator is signed, of 2 to 62 bits"),
+        ({"format": "uint8"}, "format: an integer accumulator is signed"),
+        ({"format": "e8m0fnu"}, "format: sums need a sign and a zero"),
+        ({"format": "e11m20"}, "format: expected fp64, or exponents from"),
+        ({"format": "e2m1fn"}, "overflow: 'e2m1fn' has neither Inf nor NaN"),
+        ({"format": "fp64", "rounding": "up"}, "format: 'fp64' takes nearest_even"),
+        ({"format": "e8m30", "rounding": "stochastic"}, "rounding: 'stochastic' needs a format of at most 27"),
+        ({"rounding": "nearest"}, "rounding: unknown name 'nearest'"),
+        ({"order": "random"}, "order: unknown name 'random'"),
+        ({"overflow": "clip"}, "overflow: unknown name 'clip'"),
+        ({"overflow": "wrap"}, "overflow: 'wrap' is for integer accumulators"),
+        ({"format": "e4m3fn", "overflow": "infinity"}, "overflow: 'e4m3fn' has no Inf"),
+        ({"format": "int32", "overflow": "ieee"}, "overflow: an integer accumulator takes 'wrap' or 'saturate'"),
+        ({"format": "int32", "rounding": "up"}, "rounding: an integer accumulator is exact"),
+        ({"format": "int32", "order": "exact"}, "order: 'exact' needs a float format"),
+        ({"order": "tree"}, "group: order 'tree' needs the number of products"),
+        ({"order": "tree", "group": 0}, "group: order 'tree' needs the number of products"),
+        ({"group": 4}, "group: order 'sequential' has no groups"),
+        ({"order": "fused", "group": 8}, "fraction_bits: order 'fused' needs 1 to 40"),
+        ({"fraction_bits": 8}, "fraction_bits: order 'sequential' aligns nothing"),
+        (FUSED | {"group": 300}, "group: order 'fused' takes at most 256"),
+        (FUSED | {"exact_run": 3}, "exact_run: expected a divisor of the group of 8"),
+        (FUSED | {"exact_run": 4}, "exact_run: the exponent of an exact run is that of its scales"),
+        ({"exact_run": 4}, "exact_run: order 'sequential' has none"),
+        (FUSED | {"product": "bf16"}, "product: order 'fused' adds exact products"),
+        ({"product": "int8"}, "product: expected 'exact' or a float format"),
+        ({"product": "e2m1fn"}, "product: expected a float format with a zero, Inf or NaN"),
+        ({"compensated": True, "order": "tree", "group": 4}, "compensated: Kahan's sum needs order 'sequential'"),
+        ({"promotion": Promotion(0)}, "promotion: expected an interval ≥ 1"),
+        ({"promotion": Promotion(9), "order": "tree", "group": 4}, "promotion: expected a multiple of the group of 4, got 9"),
+        ({"promotion": Promotion(9), "order": "pairwise"}, "promotion: order 'pairwise' keeps one sum"),
+        ({"promotion": Promotion(9, "int8")}, "promotion: expected a float format with Inf"),
+        ({"scale": "e8m0fnu"}, "scale: a scale's format and scale_block go together"),
+        ({"scale": "e8m0fnu", "scale_block": 32}, "scale: expected a float format, with order 'fused'"),
+        (FUSED | {"scale": "e8m0fnu", "scale_block": 32}, "a_formats: block-scaled operands have a format"),
+        ({"a_formats": ("int8",)}, "a_formats: expected float formats, got 'int8'"),
     ],
 )
 def test_what_means_nothing_is_refused(fields, message):

@@ -14,6 +14,8 @@ from product_reference import (
     Rounder,
     Truncating,
     block_scaled_dot,
+    exact_product,
+    exact_sum,
     fused_dot,
     kahan_dot,
     rounded_dot,
@@ -183,7 +185,6 @@ def test_sum_rounded_once_at_the_end():
         for accumulator in (get_accumulator("exact"), Accumulator(format="fp16", order="exact", rounding="toward_zero")):
             found = matmul(a, b, accumulator=accumulator, bias=1.5)
             r = Rounder(get_format(accumulator.format), accumulator.rounding)
-            from product_reference import exact_product, exact_sum
 
             def one(i, j, a=a, b=b, r=r):
                 terms = [exact_product(x, y) for x, y in zip(a[i].tolist(), b[:, j].tolist(), strict=True)]
@@ -269,7 +270,7 @@ def test_block_scaled_fp4(name):
     rng = np.random.default_rng(10)
     block = get_format(name).block_size
     e2m1, scale_format = get_format("e2m1fn"), get_format(name).scale
-    accumulator = "blackwell.tcgen05.k64." + name.replace("fp4", "f4").replace("nvf4", "nvf4")
+    accumulator = "blackwell.tcgen05.k64." + name.replace("fp4", "f4")
     for kind in ("gaussian", "spread", "zeros", "special"):
         a, b = (numerics.quantize(rng.standard_normal(s) * 3, e2m1).astype(np.float32) for s in ((3, 192), (192, 4)))
         sa, sb = rng.standard_normal((3, 192 // block)), rng.standard_normal((192 // block, 4))
@@ -293,7 +294,9 @@ def test_block_scaled_fp4(name):
         assert np.array_equal(bits(found), bits(expected)), kind
 
 
-@pytest.mark.parametrize(("a_name", "b_name"), [("mxfp8_e4m3", "mxfp8_e5m2"), ("mxfp6_e2m3", "mxfp4"), ("mxfp6_e3m2", "mxfp8_e4m3")])
+@pytest.mark.parametrize(
+    ("a_name", "b_name"), [("mxfp8_e4m3", "mxfp8_e5m2"), ("mxfp6_e2m3", "mxfp4"), ("mxfp6_e3m2", "mxfp8_e4m3")]
+)
 def test_block_scaled_fp8(a_name, b_name):
     rng = np.random.default_rng(11)
     x = rng.standard_normal((3, 96)).astype(np.float32) * np.float32(2.0) ** rng.integers(-30, 30, (3, 96))
@@ -416,11 +419,11 @@ def test_deepseek_figures():
     for name, accumulator, expected, within in (("e4m3fn", "deepseek", 0.0375, 0.001), ("bf16", "exact", 0.00234, 0.0001)):
         found = matmul(numerics.quantize(x, name), numerics.quantize(y, name), accumulator=accumulator)
         assert np.linalg.norm(found - truth) / np.linalg.norm(truth) == pytest.approx(expected, abs=within)
-    a, b = (numerics.quantize(np.abs(v), "e4m3fn") for v in (x, y))
+    a, b = (numerics.quantize(rng.random(v.shape), "e4m3fn") for v in (x, y))
     truth = a @ b
-    for accumulator, least, most in (("hopper.wgmma.e4m3", 0.03, 0.1), ("deepseek", 0.0001, 0.002)):
-        error = np.abs(matmul(a, b, accumulator=accumulator) - truth).mean() / truth.mean()
-        assert least < error < most, (accumulator, error)
+    for accumulator, expected, within in (("hopper.wgmma.e4m3", 0.066, 0.001), ("deepseek", 0.0005, 0.0001)):
+        found = matmul(a, b, accumulator=accumulator)
+        assert np.linalg.norm(found - truth) / np.linalg.norm(truth) == pytest.approx(expected, abs=within)
 
 
 # --- shapes, threads, tensors ---------------------------------------------------------------------------------------------
@@ -481,23 +484,25 @@ def test_out_and_tensors():
     assert np.array_equal(found.numpy(), matmul(a, b, bias=np.ones(5)))
     with pytest.raises(InputError, match="out: float16 cannot hold"):
         matmul(a, b, out=np.empty((4, 5), np.float16))
-    half = matmul(torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(3, 2, dtype=torch.bfloat16), accumulator="ampere.mma.k8.bf16")
+    half = matmul(
+        torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(3, 2, dtype=torch.bfloat16), accumulator="ampere.mma.k8.bf16"
+    )
     assert half.tolist() == [[3.0, 3.0]] * 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(accumulator="hopper.wgmma.e4m3"), "a: holds values that 'e4m3fn' does not have"),
-        (dict(accumulator="bf16", bias=1.001), "bias: the accumulator starts from it"),
-        (dict(accumulator="int32"), "a: an integer accumulator takes integers"),
-        (dict(accumulator="bf16", seed=1), "seed: rounding 'nearest_even' draws no random bits"),
-        (dict(accumulator=Accumulator(rounding="stochastic")), "seed: stochastic rounding needs an integer"),
-        (dict(accumulator="bf16", a_scales=np.ones((2, 1))), "a_scales: the accumulator takes no block scales"),
-        (dict(accumulator="blackwell.tcgen05.mxf4"), "a: holds values that 'e2m1fn' does not have"),
-        (dict(accumulator="blackwell.tcgen05.mxf8f6f4"), "a: values do not tell which of"),
-        (dict(bias=np.ones(7)), "bias: expected a shape that broadcasts"),
-        (dict(out=np.ones(7)), "out: expected an array of shape"),
+        ({"accumulator": "hopper.wgmma.e4m3"}, "a: holds values that 'e4m3fn' does not have"),
+        ({"accumulator": "bf16", "bias": 1.001}, "bias: the accumulator starts from it"),
+        ({"accumulator": "int32"}, "a: an integer accumulator takes integers"),
+        ({"accumulator": "bf16", "seed": 1}, "seed: rounding 'nearest_even' draws no random bits"),
+        ({"accumulator": Accumulator(rounding="stochastic")}, "seed: stochastic rounding needs an integer"),
+        ({"accumulator": "bf16", "a_scales": np.ones((2, 1))}, "a_scales: the accumulator takes no block scales"),
+        ({"accumulator": "blackwell.tcgen05.mxf4"}, "a: holds values that 'e2m1fn' does not have"),
+        ({"accumulator": "blackwell.tcgen05.mxf8f6f4"}, "a: values do not tell which of"),
+        ({"bias": np.ones(7)}, "bias: expected a shape that broadcasts"),
+        ({"out": np.ones(7)}, "out: expected an array of shape"),
     ],
 )
 def test_bad_input(arguments, message):
@@ -531,7 +536,7 @@ def test_conv2d_of_integers_is_torch(stride, padding, dilation, groups):
     x = rng.integers(-8, 9, (2, 4, 9, 11)).astype(np.float32)
     w = rng.integers(-8, 9, (8, 4 // groups, 3, 2)).astype(np.float32)
     bias = rng.integers(-8, 9, 8).astype(np.float32)
-    how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     expected = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(bias), **how)
     for accumulator in ("fp32", "int32", "hopper.wgmma.f16", Accumulator(format="fp32", order="systolic", group=8)):
         found = conv2d(x, w, accumulator=accumulator, bias=bias, **how)
@@ -554,11 +559,11 @@ def test_conv2d_rounds_as_the_same_matmul(monkeypatch):
 def test_conv2d_bad_input():
     x, w = np.ones((1, 4, 5, 5)), np.ones((2, 4, 3, 3))
     for how, message in (
-        (dict(groups=2), "weight: expected"),
-        (dict(stride=0), "stride: expected an integer"),
-        (dict(dilation=3), "does not fit"),
-        (dict(bias=np.ones(3)), "bias: expected one number"),
-        (dict(accumulator="blackwell.tcgen05.mxf4"), "a block-scaled one takes matrices"),
+        ({"groups": 2}, "weight: expected"),
+        ({"stride": 0}, "stride: expected an integer"),
+        ({"dilation": 3}, "does not fit"),
+        ({"bias": np.ones(3)}, "bias: expected one number"),
+        ({"accumulator": "blackwell.tcgen05.mxf4"}, "a block-scaled one takes matrices"),
     ):
         with pytest.raises(InputError, match=message):
             conv2d(x, w, **how)

@@ -76,7 +76,9 @@ def test_sums():
         moved = np.moveaxis(x, axis, -1)
         expected = [sequential(moved[i].tolist(), 0.0, Rounder(BF16)) for i in np.ndindex(moved.shape[:-1])]
         assert np.array_equal(found.reshape(-1), expected)
-        assert reductions.sum(x, axis=axis, keepdims=True).shape == tuple(1 if a == axis % 3 else n for a, n in enumerate(x.shape))
+        assert reductions.sum(x, axis=axis, keepdims=True).shape == tuple(
+            1 if a == axis % 3 else n for a, n in enumerate(x.shape)
+        )
     assert reductions.sum(x, accumulator="exact") == np.float32(math.fsum(x.ravel().tolist()))
     assert reductions.sum(np.ones(1000), accumulator="bf16") == 256
     assert reductions.sum(np.arange(100), accumulator="int32") == 4950
@@ -106,7 +108,10 @@ def test_infinite_and_empty():
     ("call", "message"),
     [
         (lambda: reductions.sum(np.ones(3), axis=1), "axis: expected one of 1 axes, got 1"),
-        (lambda: reductions.sum(np.full(3, 1.01), accumulator="hopper.wgmma.e4m3"), "x: holds values that 'e4m3fn' does not have"),
+        (
+            lambda: reductions.sum(np.full(3, 1.01), accumulator="hopper.wgmma.e4m3"),
+            "x: holds values that 'e4m3fn' does not have",
+        ),
         (lambda: reductions.softmax(np.full(3, 1.001), fmt="bf16"), "x: holds values that 'bf16' does not have"),
         (lambda: reductions.softmax(np.ones(3), fmt="int8"), "fmt: expected a float format"),
         (lambda: reductions.layer_norm(np.ones(3), weight=np.ones(4)), r"weight: expected shape \(3,\)"),

@@ -3,8 +3,8 @@
     python tests/oracle/gpu_matmul.py [--out gpu_matmul.csv] [--trials 20]
 
 Each case is a product whose K is that of one instruction, so that no order of instructions is open: the library may pick a kernel
-with another instruction of the same inputs, hence every accumulator of the GPU's architecture with these inputs and this output is
-compared, and the file says for each how many outputs agree. A disagreement is a result, not an error.
+with another instruction of the same inputs, hence every accumulator of the GPU's architecture with these inputs and this output
+is compared, and the file says for each how many outputs agree. A disagreement is a result, not an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import numerics
-from numerics.accumulator import accumulator_names, get_accumulator
+from numerics.accumulator import accumulator_names
 from numerics.products import matmul
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ def compare(torch: Any, architecture: str, about: dict[str, str], trials: int) -
     return rows
 
 
-def one_case(
-    torch: Any, operation: str, name: str, output: str, accumulator: str, kind: str, trials: int
-) -> dict[str, Any]:
+def one_case(torch: Any, operation: str, name: str, output: str, accumulator: str, kind: str, trials: int) -> dict[str, Any]:
     k, m, n = depth_of(accumulator), 64, 64
     first = FORMATS[name.split(".")[0]]
     rng = np.random.default_rng(k)
@@ -183,7 +181,8 @@ def main() -> int:
         writer.writeheader()
         writer.writerows(rows)
     for row in rows:
-        print(f"{row['operation']:10} {row['accumulator']:32} {row['kind']:10} {row['equal_bits']:>7} of {row['outputs']:<7} {row['note']}")
+        agreed = f"{row['equal_bits']:>7} of {row['outputs']:<7}"
+        print(f"{row['operation']:10} {row['accumulator']:32} {row['kind']:10} {agreed} {row['note']}")
     return 0
 
 
