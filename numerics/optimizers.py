@@ -35,7 +35,7 @@ _MASK64 = (1 << 64) - 1
 class Kept(TypedDict, total=False):
     """What every optimizer takes besides its hyper-parameters.
 
-    ``params`` are tensors, groups, or ``module.named_parameters()`` (needed where the recipe has overrides by module); FP32.
+    ``params`` are FP32 tensors, groups, or, as a recipe with overrides by module needs, ``emulation.module.named_parameters()``.
 
     Attributes:
         recipe: gives the formats, rounding and scales of ``optimizer_state`` and ``master_weight``, and ``compensated``; its
@@ -116,7 +116,11 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         self.compensated = self.recipe.compensated if compensated is None else compensated
         # In the groups, so that a state_dict carries it: a run that goes on draws the bits it would have drawn.
         super().__init__(params, {**defaults, "seed": seed})
-        self._plans()
+        modules = {plan.module for plan in self._plans()}
+        if self.recipe.overrides and not any(self.recipe.override_for(module) for module in modules):
+            raise InputError(
+                "params: no override of the recipe matches their modules; expected emulation.module.named_parameters()"
+            )
 
     # --- what a subclass says -----------------------------------------------------------------------------------------------
 

@@ -34,8 +34,6 @@ class Rounder:
 
     def round(self, x):
         chance = self.chances.next() if self.mode == "stochastic" else None
-        if not math.isfinite(x):
-            return float(x) if self.overflow != "saturate" or math.isnan(x) else math.copysign(float(largest_value(self.fmt)), x)
         return rounded(x, self.fmt, self.mode, self.overflow, chance)
 
     def add(self, x, y):

@@ -496,6 +496,18 @@ def test_the_zoo_states_the_same_formats_and_leaves_nothing_out(name):
     assert {path: values.get(path) for path in costs} == costs
 
 
+def test_a_cache_has_the_same_format_in_costs_and_values():
+    """A token with a cache: its keys and values are joined to the cached ones, and both products of attention read them."""
+    from hwsim import trace, zoo
+
+    recipe = Recipe("kv", {"weight": "int8", "activation": "bf16", "kv_cache": "e4m3fn", "accumulator": "fp32"})
+    module, inputs = zoo.build("gpt2"), zoo.example_inputs("gpt2", phase="decode", kv_len=64)
+    costs = {op.formats.operands for op in trace(module, *inputs).with_formats(recipe).ops if op.kind == "attention"}
+    assert costs == {("bf16", "e4m3fn", "e4m3fn")}
+    rows = emulate(module, recipe, example_inputs=inputs).operators
+    assert {row.formats for row in rows if row.kind == "matmul"} == {"bf16×e4m3fn→fp32"}
+
+
 # --- where it applies -------------------------------------------------------------------------------------------------------
 
 

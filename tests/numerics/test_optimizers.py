@@ -523,6 +523,10 @@ P = nn.Parameter(torch.ones(2, 2))
             "params: the recipe has overrides by module; expected module.named_parameters()",
         ),
         (
+            lambda: SGD([("module.a.w", P)], recipe=get_recipe("bf16_pure").excepting("a", weight="fp32")),
+            "params: no override of the recipe matches their modules; expected emulation.module.named_parameters()",
+        ),
+        (
             lambda: SGD([P], recipe=Recipe("r", {"weight": "bf16", "activation": "bf16"}, first_and_last={"weight": "fp32"})),
             "recipe: first_and_last names no modules yet",
         ),

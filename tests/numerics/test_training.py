@@ -30,6 +30,15 @@ LOSS_BAND, ACCURACY_BAND = 0.02, 0.01
 TINY = 2.0**-20
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @lru_cache(maxsize=1)
 def digits():
     data = load_digits()
@@ -62,7 +71,7 @@ def train(recipe, seed, *, optimizer=AdamW, steps=300, factor=1.0, **arguments):
     (x, y), recipe = digits(), get_recipe(recipe)
     emulation = emulate(network(seed), recipe, seed=seed)
     arguments = {"lr": 2e-3, "seed": seed} | arguments
-    stepper = optimizer(emulation.named_parameters(), recipe=emulation.recipe, **arguments)
+    stepper = optimizer(emulation.module.named_parameters(), recipe=emulation.recipe, **arguments)
     scaler = LossScaler(recipe.loss_scaling)
     generator = torch.Generator().manual_seed(seed)
     losses = []
@@ -125,13 +134,12 @@ def test_bf16_and_fp8_keep_up(recipe):
 def test_a_run_repeats_bit_for_bit():
     a, b = (train("bf16_pure_sr", 1, steps=20) for _ in range(2))
     assert torch.equal(a.weights, b.weights)
-    other = train("bf16_pure_sr", 1, steps=20, seed=2)
-    assert not torch.equal(a.weights, other.weights)
+    assert not torch.equal(a.weights, train("bf16_pure_sr", 2, steps=20).weights)
 
 
 def test_four_bit_floats_train_but_do_not_keep_up():
     """Fewer levels, larger loss: FP32, MXFP8, MXFP4."""
-    losses = [mean(runs(name, seeds=range(2)), "training_loss") for name in ("fp32", "mxfp8", "mxfp4")]
+    losses = [mean(runs(name), "training_loss") for name in ("fp32", "mxfp8", "mxfp4")]
     assert losses == sorted(losses)
     assert LOSS_BAND < losses[2] - losses[0] < 0.1
 
@@ -189,9 +197,9 @@ def test_adam_keeps_up_with_eight_bits_of_state_if_the_second_moment_has_range()
     wide = runs("fp32", optimizer=Adam, seeds=range(1))[0]
     state = {"exp_avg": DYNAMIC8, "exp_avg_sq": UDYNAMIC8}
     assert train("fp32", 0, optimizer=Adam, state=state).loss == pytest.approx(wide.loss, abs=LOSS_BAND)
-    # Evenly spaced codes turn small second moments into zeros, and their updates into m/ε.
-    linear = train("fp32", 0, optimizer=Adam, state={"exp_avg": DYNAMIC8, "exp_avg_sq": "uint8"})
-    assert linear.training_loss > 10 * wide.training_loss
+    # Evenly spaced codes turn small second moments into zeros, and their updates into m/ε: it diverges.
+    with pytest.raises(InputError, match=r"^state exp_avg_sq of parameter .*: 'uint8' cannot hold it; expected finite values"):
+        train("fp32", 0, optimizer=Adam, state={"exp_avg": DYNAMIC8, "exp_avg_sq": "uint8"})
 
 
 # --- INT4 ----------------------------------------------------------------------------------------------------------------
