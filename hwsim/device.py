@@ -70,7 +70,6 @@ class Device(Protocol):
         """
         ...
 
-
     def emulate(
         self, module: nn.Module, recipe: str | Recipe | None = None, *, example_inputs: Any = None, seed: int = 0
     ) -> nn.Module:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from hwsim.operations import operation_names, primitive_counts
 from numerics.errors import InputError, unknown_name
-from numerics.formats import get_format
+from numerics.formats import formats_text, get_format
 
 FLOPS_PER_MAC = 2
 """The one place that says what a FLOP is: a multiply-accumulate counts as two."""
@@ -35,8 +35,7 @@ class OpFormats:
     accumulator: str
 
     def __str__(self) -> str:
-        distinct = list(dict.fromkeys(self.operands[:2]))
-        return "×".join(distinct) + (f"→{self.accumulator}" if self.accumulator not in distinct else "")
+        return formats_text(self.operands[:2], self.accumulator)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ def compute(call: Call) -> Any:
     site = context.site(aside="dropout" in call.name)
     dtype = max((x.dtype for x in operands), key=lambda d: d.itemsize)
     rule = site.rule("elementwise")
-    context.list(site, call.name.strip("_"), f"{rule.fmt.name}→{rule.fmt.name}", context.result_gradient(site.module).fmt.name)
+    context.list(site, call.name.strip("_"), rule.fmt.name, context.result_gradient(site.module).fmt.name)
     if context.identity(site.module, dtype) and context.observer is None:
         return call.plain()
     counter = iter(range(1, len(operands) + 1))
@@ -214,7 +214,7 @@ def unknown(call: Call) -> Any:
     if operands and results:
         site = call.context.site()
         dtypes = ["/".join(sorted({str(x.dtype).removeprefix("torch.") for x in xs})) for xs in (operands, results)]
-        call.context.list(site, call.name, "→".join(dtypes), reason="no rule for this function; computed as it is")
+        call.context.list(site, call.name, "→".join(dict.fromkeys(dtypes)), reason="no rule for this function; computed as it is")
     return result
 
 

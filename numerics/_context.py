@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +29,8 @@ class Operator:
         module: path of the module in whose forward it runs.
         index: its position among the operators of that forward; negative for dropout, which is not there in every mode.
         kind: what it is: ``linear``, ``conv2d``, ``matmul``, ``layer_norm``, …
-        formats: operands, and what they are summed or rounded in: ``"e4m3fn×e4m3fn→fp32"``.
+        formats: operands, and what they are summed or rounded in where that differs, written as a report of ``hwsim`` does:
+            ``"e4m3fn→fp32"``, ``"bf16×e4m3fn→fp32"``, ``"bf16"``.
         gradients: the same for the products of the backward pass: that of the first operand, then that of the second.
         emulated: whether it computes in these formats.
         reason: why not.
@@ -44,6 +45,8 @@ class Operator:
     emulated: bool = True
     reason: str = ""
     seen: bool = True
+    sums: str = ""
+    """How products are summed: the name of an accumulator, its order, ``exact`` (integers), or ``library``."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,11 @@ class Context:
 
     def accumulation(self, module: str) -> str | Accumulator | None:
         """How products are summed in a module; None leaves it to the library."""
-        override = self.recipe.override_for(module)
-        return None if override is not None and "accumulator" in override.formats else self.recipe.accumulation
+        override, chosen = self.recipe.override_for(module), self.recipe.accumulation
+        if override is None or "accumulator" not in override.formats:
+            return chosen
+        # A named unit has its format in its name; the order of an ``Accumulator`` serves any.
+        return replace(chosen, format=override.formats["accumulator"]) if isinstance(chosen, Accumulator) else None
 
     def block_scaled(self, module: str) -> bool:
         """Whether sums in a module take blocks with their scales."""
@@ -206,9 +212,11 @@ class Context:
         self.calls[place] = call + 1
         return Site(self, *place, call, self.step, self.training)
 
-    def list(self, site: Site, kind: str, formats: str, gradients: str = "", *, reason: str = "") -> None:
+    def list(self, site: Site, kind: str, formats: str, gradients: str = "", *, reason: str = "", sums: str = "") -> None:
         """Put an operator on the list."""
-        self.rows[site.module, site.index] = Operator(site.module, site.index, kind, formats, gradients, not reason, reason)
+        self.rows[site.module, site.index] = Operator(
+            site.module, site.index, kind, formats, gradients, not reason, reason, sums=sums
+        )
         self.frames[-1].rows.append(site.index)
 
     def begin_step(self) -> None:

@@ -16,7 +16,7 @@ import torch
 from numerics._elementwise import round_gradient
 from numerics._quantised import Quantised, Rule, estimate, operand_names, quantise, wide
 from numerics.accumulator import Accumulator, get_accumulator
-from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
+from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, formats_text, get_format
 from numerics.quantizer import quantize
 
 if TYPE_CHECKING:
@@ -33,32 +33,40 @@ class Sum:
 
     Attributes:
         fmt: format of the accumulator.
+        stated: name of the format that the recipe has for it. A matrix unit may keep fewer bits of that: its preset says which.
         accumulation: name of an accumulator, or one; None leaves the sum to the library.
     """
 
     fmt: Format
+    stated: str
     accumulation: Any = None
 
     @classmethod
     def of(cls, context: Context, module: str) -> Sum:
         """The sum that the recipe asks for in a module."""
-        accumulation = context.accumulation(module)
+        accumulation, stated = context.accumulation(module), context.recipe.format_for("accumulator", module)
         if accumulation is None:
-            return cls(get_format(context.recipe.format_for("accumulator", module)))
-        return cls(get_format(get_accumulator(accumulation).format), accumulation)
+            return cls(get_format(stated), stated)
+        return cls(get_format(get_accumulator(accumulation).format), stated, accumulation)
 
     @property
     def library(self) -> bool:
         """Whether the library sums, from values."""
         return self.accumulation is None and self.fmt.name in ("fp32", "fp64")
 
-    def name(self, a: Rule, b: Rule) -> str:
-        """What the sum of such operands is called in the list."""
-        if isinstance(self.fmt, IntFormat) and not (a.integer and b.integer):
-            return "fp32"
+    def format_of(self, a: Rule, b: Rule) -> str:
+        """The format in which such operands are summed."""
+        return "fp32" if isinstance(self.fmt, IntFormat) and not (a.integer and b.integer) else self.stated
+
+    @property
+    def order(self) -> str:
+        """How the list says in which order products are summed: the name of an accumulator, or its order; ``library``."""
         if self.accumulation is None:
-            return self.fmt.name
-        return self.accumulation if isinstance(self.accumulation, str) else f"{self.fmt.name} {self.accumulation.order}"
+            return "library" if self.library else "exact" if isinstance(self.fmt, IntFormat) else "sequential"
+        if isinstance(self.accumulation, str):
+            return self.accumulation
+        group = f" {self.accumulation.group}" if self.accumulation.group else ""
+        return f"{self.accumulation.order}{group}"
 
 
 def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
@@ -216,7 +224,7 @@ class ProductPlan:
         site = context.site()
         a, b, gradient = site.rule(role_a), site.rule(role_b), site.rule("gradient")
         plan = cls(site, a, b, gradient, operand_names((role_a, role_b)), Sum.of(context, site.module), kind)
-        context.list(site, kind, plan.formats, plan.gradients)
+        context.list(site, kind, plan.formats, plan.gradients, sums=plan.how.order)
         return plan
 
     @property
@@ -247,8 +255,8 @@ class ProductPlan:
 
 
 def product_formats(a: Rule, b: Rule, how: Sum) -> str:
-    """``"e4m3fn×e4m3fn→fp32"``."""
-    return f"{a.fmt.name}×{b.fmt.name}→{how.name(a, b)}"
+    """``"bf16×e4m3fn→fp32"``, ``"e4m3fn→fp32"``."""
+    return formats_text([a.fmt.name, b.fmt.name], how.format_of(a, b))
 
 
 class Product(torch.autograd.Function):

@@ -14,6 +14,7 @@ from numerics._calls import Call, compute, constant, finish, move, product, quie
 from numerics._elementwise import rounded
 from numerics._function_names import COMPUTES, CONSTANT, MOVES, PASSIVE_GETTERS, is_in_place
 from numerics._gemm import ProductPlan
+from numerics.formats import formats_text
 
 
 def linear(call: Call) -> Any:
@@ -93,14 +94,14 @@ def embedding(call: Call) -> Any:
     rule, result = site.rule("weight"), site.rule("elementwise")
     gradient = call.context.result_gradient(site.module).fmt.name
     if call.context.identity(site.module, table.dtype) and call.context.observer is None:
-        call.context.list(site, call.name, f"{rule.fmt.name}→{result.fmt.name}", gradient)
+        call.context.list(site, call.name, formats_text([rule.fmt.name], result.fmt.name), gradient)
         return call.plain()
     for name, why in (("max_norm", "max_norm changes the table in place"), ("sparse", "its gradient is sparse")):
         if given.get(name):
             dtype = str(table.dtype).removeprefix("torch.")
-            call.context.list(site, call.name, f"{dtype}→{dtype}", reason=f"{why}; computed as it is")
+            call.context.list(site, call.name, dtype, reason=f"{why}; computed as it is")
             return call.plain()
-    call.context.list(site, call.name, f"{rule.fmt.name}→{result.fmt.name}", gradient)
+    call.context.list(site, call.name, formats_text([rule.fmt.name], result.fmt.name), gradient)
     changed = rounded(table, rule, site, "weight")
     args = tuple(changed if x is table else x for x in call.args)
     kwargs = {name: changed if x is table else x for name, x in call.kwargs.items()}

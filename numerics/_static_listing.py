@@ -9,6 +9,7 @@ from torch import nn
 from numerics._context import Context, Operator
 from numerics._gemm import Sum, product_formats
 from numerics.errors import InputError
+from numerics.formats import formats_text
 
 if TYPE_CHECKING:
     from numerics._quantised import Rule
@@ -54,18 +55,18 @@ def expected_operators(module: nn.Module, context: Context) -> list[Operator]:
             a, b, g = (context.rule(role, path) for role in ("activation", "weight", "gradient"))
             how = Sum.of(context, path)
             gradients = f"{product_formats(g, b, how)}, {product_formats(g, a, how)}"
-            rows.append(Operator(path, 0, kind, product_formats(a, b, how), gradients, seen=False))
+            rows.append(Operator(path, 0, kind, product_formats(a, b, how), gradients, seen=False, sums=how.order))
             continue
         result: Rule = context.rule("elementwise", path)
         back = context.result_gradient(path).fmt.name
         if isinstance(part, nn.Embedding | nn.EmbeddingBag):
             table = context.rule("weight", path).fmt.name
             name = "embedding" if isinstance(part, nn.Embedding) else "embedding_bag"
-            rows.append(Operator(path, 0, name, f"{table}→{result.fmt.name}", back, seen=False))
+            rows.append(Operator(path, 0, name, formats_text([table], result.fmt.name), back, seen=False))
             continue
         kind = _kind(part, _ELEMENTWISE)
         if kind is not None:
-            rows.append(Operator(path, 0, kind, f"{result.fmt.name}→{result.fmt.name}", back, seen=False))
+            rows.append(Operator(path, 0, kind, result.fmt.name, back, seen=False))
     return rows
 
 

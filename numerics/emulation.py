@@ -308,11 +308,12 @@ def emulate(
 
 def table(rows: list[Operator]) -> str:
     """The list as text: one line an operator."""
-    head = ("module", "operator", "formats", "gradients", "emulated")
+    head = ("module", "operator", "formats", "sums", "gradients", "emulated")
     lines = [head]
     for row in rows:
         state = "yes" if row.emulated else f"no: {row.reason}"
-        lines.append((row.module or "(root)", row.kind, row.formats, row.gradients, state if row.seen else f"{state} (expected)"))
+        state = state if row.seen else f"{state} (expected)"
+        lines.append((row.module or "(root)", row.kind, row.formats, row.sums, row.gradients, state))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -553,6 +554,12 @@ def get_format(name: str | Format) -> Format:
     if own and 1 <= int(own[1]) <= 11 and 1 <= int(own[2]) <= 52 and int(own[1]) + int(own[2]) > 1:
         return FloatFormat(name, int(own[1]), int(own[2]))
     raise unknown_name("format", name, _BY_NAME)
+
+
+def formats_text(operands: Iterable[str], result: str) -> str:
+    """How an operator's formats are written: ``"int8→int32"``, ``"bf16×e4m3fn→fp32"``, ``"fp32"`` where all are one."""
+    distinct = list(dict.fromkeys(operands))
+    return "×".join(distinct) + (f"→{result}" if result not in distinct else "")
 
 
 def is_float(name: str) -> bool:

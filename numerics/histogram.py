@@ -30,7 +30,7 @@ class Histogram:
     Attributes:
         counts: values in each bin, from −2^k to 2^k; zeros are counted apart. Shape (2 · bins,), int64.
         zeros: values that are zero.
-        low, high: smallest and largest value; 0 where nothing was seen.
+        low, high: smallest and largest value; ∞ and −∞ where nothing was seen.
     """
 
     def __init__(self, bins: int = BINS) -> None:
@@ -38,7 +38,7 @@ class Histogram:
             raise InputError(f"bins: expected a power of two of at least 2, got {bins}")
         self.counts = np.zeros(2 * bins, np.int64)
         self.zeros = 0
-        self.low = self.high = 0.0
+        self.low, self.high = math.inf, -math.inf
         self._exponent: int | None = None
 
     @property

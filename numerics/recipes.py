@@ -144,7 +144,8 @@ class Recipe:
         rounding: role → rounding mode; ``nearest_even`` where none is given.
         accumulation: how products are summed: the name of an accumulator or an ``Accumulator``, bit for bit; None leaves the sum
             to the library, in the accumulator's format, which is fast. A module whose override names the ``accumulator`` takes
-            that format instead.
+            that format instead, in the order of an
+            ``Accumulator``, or by the library where ``accumulation`` is a name.
         gradient_estimator: what passes backward through a quantiser.
         loss_scaling: a factor on the loss; None for none.
         compensated: whether updates of master weights are summed with Kahan's compensation.

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def fold_accumulator(spec: SystolicSpec, accumulator: str) -> Accumulator:
     """How the array sums the products of one result, in sums of the format ``accumulator``.
 
-    Weight- and input-stationary: k lies along the rows, so that each fold sums ``rows`` products down a column, from zero, and the
-    folds' sums are added to the stored one in their order. Output-stationary: each processing element adds its products one
-    after another. Every addition is rounded to nearest even; integers wrap.
+    Weight- and input-stationary: k lies along the rows, so that each fold sums ``rows`` products down a column, from zero, and
+    the folds' sums are added to the stored one in their order. Output-stationary: each processing element adds its products
+    one after another. Every addition is rounded to nearest even; integers wrap.
     """
     if spec.array.dataflow == "output_stationary":
         return Accumulator(format=accumulator)
@@ -32,12 +32,13 @@ def array_recipe(spec: SystolicSpec, recipe: Recipe) -> Recipe:
     Raises:
         InputError: a pair of formats that the array neither multiplies nor converts.
     """
-    overrides = tuple(
-        Override(o.pattern, {**o.formats, **_converted(spec, {**recipe.formats, **o.formats})}, o.scaling) for o in recipe.overrides
-    )
+    overrides = []
+    for o in recipe.overrides:
+        converted = _converted(spec, {**recipe.formats, **o.formats})
+        overrides.append(Override(o.pattern, {**o.formats, **converted}, o.scaling))
     formats = {**recipe.formats, **_converted(spec, recipe.formats)}
     chosen = recipe.accumulation or fold_accumulator(spec, recipe.format_for("accumulator"))
-    return replace(recipe, formats=formats, overrides=overrides, accumulation=chosen)
+    return replace(recipe, formats=formats, overrides=tuple(overrides), accumulation=chosen)
 
 
 def _converted(spec: SystolicSpec, formats: Mapping[str, str]) -> dict[str, str]:

