@@ -1,8 +1,8 @@
 """Number formats, rounding, accumulator-exact arithmetic and low-precision training: the ground floor, which knows no machine.
 
 >>> import numpy, numerics
->>> numerics.quantize(numpy.float32([0.3, 272.0, 1e9]), "e4m3fn")
-array([  0.3125, 256.    , 448.    ], dtype=float32)
+>>> numerics.quantize(numpy.float32([0.3, 272.0, 1e9]), "e4m3fn").tolist()
+[0.3125, 256.0, 448.0]
 """
 
 from __future__ import annotations
