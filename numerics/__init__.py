@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numerics.rounded import RoundedArithmetic, rounded_sum
     from numerics.scaling import Scaling
     from numerics.solvers import conjugate_gradients, iterative_refinement, lu_factor, solve_lu, solve_triangular
-    from numerics.sqnr import sqnr, sqnr_db
+    from numerics.quantisation_noise import sqnr, sqnr_db
 
 _HOME = {
     "accumulator": ("Accumulator", "Promotion", "accumulator_names", "get_accumulator"),

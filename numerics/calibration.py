@@ -25,10 +25,10 @@ import numpy as np
 from numerics.errors import InputError, unknown_name
 from numerics.formats import BlockFormat, Format, IntFormat, get_format
 from numerics.histogram import BINS, Histogram
+from numerics.quantisation_noise import run, with_recipe
 from numerics.quantizer import quantize
 from numerics.recipes import Recipe
 from numerics.scaling import Scaling, affine_scales
-from numerics.sqnr import run, with_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -111,8 +111,11 @@ def _least_error(seen: Histogram, fmt: Format, largest: float, power_of_two: boo
 
 
 def _least_divergence(seen: Histogram, fmt: Format, largest: float, power_of_two: bool) -> float:
+    # From so many bins on: fewer than a format has levels are told apart whatever their scale.
+    least = _COARSE * seen.width / float(fmt.max)
     if power_of_two:
-        return _cheapest(_divergence, seen, fmt, _powers(largest))
+        powers = _powers(largest)
+        return _cheapest(_divergence, seen, fmt, powers[powers >= min(least, powers[-1])])
     # Whole bins, so that a threshold splits none.
     last = math.ceil(largest * float(fmt.max) / seen.width)
     thresholds = np.unique(np.linspace(min(_COARSE, last), last, 2 * _COARSE).astype(np.int64)) * seen.width
@@ -134,8 +137,8 @@ def _affine(seen: Histogram, fmt: IntFormat, scaling: Scaling, method: str, perc
     low, high = seen.range(percentile)
 
     def pair(share: float) -> tuple[float, int]:
-        ends = (torch.tensor(share * end, dtype=torch.float32) for end in (low, high))
-        found = affine_scales(*ends, fmt, scaling)
+        below, above = torch.tensor([share * low, share * high], dtype=torch.float32)
+        found = affine_scales(below, above, fmt, scaling)
         assert found.zero_point is not None
         return float(found.scale), int(found.zero_point)
 

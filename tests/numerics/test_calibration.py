@@ -19,8 +19,8 @@ from numerics import InputError, Recipe, get_format, quantize
 from numerics.calibration import calibrate, parse_calibrator, static_scale
 from numerics.emulation import emulate
 from numerics.histogram import Histogram
+from numerics.quantisation_noise import sqnr, sqnr_db
 from numerics.scaling import Scaling
-from numerics.sqnr import sqnr, sqnr_db
 
 
 def raises(text):
@@ -169,6 +169,8 @@ def test_powers_of_two(calibrator, name):
     free, _ = static_scale(seen(x), name, Scaling(calibrator=calibrator))
     if calibrator in ("minmax", "percentile_99.9"):
         assert free <= scale < 2 * free
+    if calibrator == "entropy":
+        assert 128 * seen(x).width <= scale * get_format(name).max < 2 * np.abs(x).max()
     if calibrator == "mse":
         assert error(x, name, scale) == min(error(x, name, 2.0**k) for k in range(-20, 20))
 

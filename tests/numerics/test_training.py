@@ -7,6 +7,9 @@ Scikit-learn's 8×8 digits: 1,347 to train on, 450 to test; a network of 64-64-6
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -142,6 +145,17 @@ def test_four_bit_floats_train_but_do_not_keep_up():
     losses = [mean(runs(name), "training_loss") for name in ("fp32", "mxfp8", "mxfp4")]
     assert losses == sorted(losses)
     assert LOSS_BAND < losses[2] - losses[0] < 0.1
+
+
+def test_rounding_leaves_torchs_threads_alone():
+    """Numba's pool, once started, sets the threads of every OpenMP library; training on one thread became ten times slower."""
+    program = (
+        "import torch, numerics\n"
+        "torch.set_num_threads(1)\n"
+        "for size in (1 << 10, 1 << 18): numerics.quantize(torch.ones(size), 'bf16')\n"
+        "assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"NUMBA_NUM_THREADS": "2"})
 
 
 # --- FP16 and the scale of the loss --------------------------------------------------------------------------------------
