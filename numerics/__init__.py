@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numerics.booth import bit_weight_matmul, booth_digits, lockstep_cycles, nonzero_digits
     from numerics.calibration import calibrate
     from numerics.codebooks import CodebookFit, GroupedCodebooks, fit_codebook, fit_groups
-    from numerics.emulation import Emulation, emulate
+    from numerics.emulation import Emulation, OperandKey, Operator, emulate
     from numerics.encoding import BlockCodes, decode, encode
     from numerics.entropy import CompressedFloats, compress, decompress, entropy_bits, field_entropy, truncate_mantissa
     from numerics.errors import InputError
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
     from numerics.packing import pack, unpack
     from numerics.products import conv2d, dot, matmul
+    from numerics.quantisation_noise import sqnr, sqnr_db
     from numerics.quantizer import quantize
     from numerics.recipes import LossScaling, Override, Recipe, get_recipe, recipe_names
     from numerics.reductions import layer_norm, softmax, sum
     from numerics.rounded import RoundedArithmetic, rounded_sum
     from numerics.scaling import Scaling
     from numerics.solvers import conjugate_gradients, iterative_refinement, lu_factor, solve_lu, solve_triangular
-    from numerics.quantisation_noise import sqnr, sqnr_db
 
 _HOME = {
     "accumulator": ("Accumulator", "Promotion", "accumulator_names", "get_accumulator"),
     "booth": ("bit_weight_matmul", "booth_digits", "lockstep_cycles", "nonzero_digits"),
     "calibration": ("calibrate",),
     "codebooks": ("CodebookFit", "GroupedCodebooks", "fit_codebook", "fit_groups"),
-    "emulation": ("Emulation", "emulate"),
+    "emulation": ("Emulation", "OperandKey", "Operator", "emulate"),
     "encoding": ("BlockCodes", "decode", "encode"),
     "entropy": ("CompressedFloats", "compress", "decompress", "entropy_bits", "field_entropy", "truncate_mantissa"),
     "errors": ("InputError",),
@@ -65,7 +65,7 @@ _HOME = {
     "rounded": ("RoundedArithmetic", "rounded_sum"),
     "scaling": ("Scaling",),
     "solvers": ("conjugate_gradients", "iterative_refinement", "lu_factor", "solve_lu", "solve_triangular"),
-    "sqnr": ("sqnr", "sqnr_db"),
+    "quantisation_noise": ("sqnr", "sqnr_db"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -89,6 +89,8 @@ __all__ = [
     "Lion",
     "LossScaler",
     "LossScaling",
+    "OperandKey",
+    "Operator",
     "Override",
     "Promotion",
     "Recipe",

@@ -18,8 +18,8 @@ from numerics.recipes import Recipe, get_recipe
 if TYPE_CHECKING:
     import torch
 
-    from numerics._quantised import Quantised
     from numerics.emulation import Emulation, OperandKey
+    from numerics.emulation.quantised import Quantised
 
 _SLACK = 1e-4
 """What the division by a scale may add to a value that sits on the last one."""
@@ -122,8 +122,8 @@ def sqnr(emulation: Emulation, batches: Iterable[Any]) -> SqnrReport:
     Raises:
         InputError: no batch; a static scale that is missing.
     """
-    from numerics._context import Site
-    from numerics._quantised import quantise
+    from numerics.emulation.context import Site
+    from numerics.emulation.quantised import quantise
 
     exact, rounded = with_recipe(emulation, get_recipe("fp32")), with_recipe(emulation, emulation.recipe)
     # Quantises once more what the observer is shown; an emulation cannot look at itself.

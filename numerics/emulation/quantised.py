@@ -16,7 +16,7 @@ from numerics.quantizer import quantize
 from numerics.scaling import Scales, Scaling, find_scales, finite, largest_magnitude, scale_of
 
 if TYPE_CHECKING:
-    from numerics._context import Site
+    from numerics.emulation.context import Site
     from numerics.recipes import Recipe
 
 

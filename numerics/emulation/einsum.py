@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from numerics._calls import Call, compute, finish, is_real, product, quiet, role_of, unknown
-from numerics._gemm import ProductPlan
+from numerics.emulation.calls import Call, compute, finish, is_real, product, quiet, role_of, unknown
+from numerics.emulation.gemm import ProductPlan
 
 
 def einsum(call: Call) -> Any:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from numerics._context import Context, Operator
-from numerics._gemm import Sum, product_formats
+from numerics.emulation.context import Context, Operator
+from numerics.emulation.gemm import Sum, product_formats
 from numerics.errors import InputError
 from numerics.formats import formats_text
 
 if TYPE_CHECKING:
-    from numerics._quantised import Rule
+    from numerics.emulation.quantised import Rule
 
 _PRODUCTS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.Linear, "linear"),

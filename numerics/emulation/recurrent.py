@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.nn.functional import dropout as drop
 
-from numerics._calls import Call, tensors_in
-from numerics._gemm import ProductPlan
+from numerics.emulation.calls import Call, tensors_in
+from numerics.emulation.gemm import ProductPlan
 
 State = tuple[torch.Tensor, ...]
 

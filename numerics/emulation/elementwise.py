@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from numerics._quantised import Rule, estimate, quantise
+from numerics.emulation.quantised import Rule, estimate, quantise
 
 if TYPE_CHECKING:
-    from numerics._context import Site
+    from numerics.emulation.context import Site
 
 
 class Round(torch.autograd.Function):

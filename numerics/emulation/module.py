@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from numerics._calls import Call, tensors_in
-from numerics._context import Context, Operator, check_static
-from numerics._operators import dispatch
-from numerics._quantised import OperandKey
-from numerics._static_listing import end_paths, expected_operators
+from numerics.emulation.calls import Call, tensors_in
+from numerics.emulation.context import Context, Operator, check_static
+from numerics.emulation.expected import end_paths, expected_operators
+from numerics.emulation.operators import dispatch
+from numerics.emulation.quantised import OperandKey
 from numerics.errors import InputError
 from numerics.recipes import Recipe, get_recipe
 from numerics.scaling import AmaxHistory
@@ -316,6 +316,3 @@ def table(rows: list[Operator]) -> str:
         lines.append((row.module or "(root)", row.kind, row.formats, row.sums, row.gradients, state))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-__all__ = ["Emulation", "OperandKey", "Operator", "emulate", "table"]

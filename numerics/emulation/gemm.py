@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from numerics._elementwise import round_gradient
-from numerics._quantised import Quantised, Rule, estimate, operand_names, quantise, wide
 from numerics.accumulator import Accumulator, get_accumulator
+from numerics.emulation.elementwise import round_gradient
+from numerics.emulation.quantised import Quantised, Rule, estimate, operand_names, quantise, wide
 from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, formats_text, get_format
 from numerics.quantizer import quantize
 
 if TYPE_CHECKING:
-    from numerics._context import Context, Site
+    from numerics.emulation.context import Context, Site
     from numerics.encoding import BlockCodes
 
 _EXACT, _EXACT_SINGLE = 2.0**53, 2.0**24

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from numerics._context import Context, Site
-from numerics._elementwise import rounded
-from numerics._function_names import STATEFUL, base_name, is_in_place
-from numerics._gemm import Product, ProductPlan
+from numerics.emulation.context import Context, Site
+from numerics.emulation.elementwise import rounded
+from numerics.emulation.function_names import STATEFUL, base_name, is_in_place
+from numerics.emulation.gemm import Product, ProductPlan
 
 
 @dataclass(frozen=True)

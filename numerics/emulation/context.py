@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from numerics._quantised import OperandKey, Rule, make_rule
 from numerics.accumulator import Accumulator, get_accumulator
+from numerics.emulation.quantised import OperandKey, Rule, make_rule
 from numerics.errors import InputError
 from numerics.scaling import AmaxHistory, Scales, Scaling
 

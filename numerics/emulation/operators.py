@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from numerics import _convolution, _einsum, _recurrent
-from numerics._calls import Call, compute, constant, finish, move, product, quiet, role_of, tensors_in, unknown
-from numerics._elementwise import rounded
-from numerics._function_names import COMPUTES, CONSTANT, MOVES, PASSIVE_GETTERS, is_in_place
-from numerics._gemm import ProductPlan
+from numerics.emulation import convolution, einsum, recurrent
+from numerics.emulation.calls import Call, compute, constant, finish, move, product, quiet, role_of, tensors_in, unknown
+from numerics.emulation.elementwise import rounded
+from numerics.emulation.function_names import COMPUTES, CONSTANT, MOVES, PASSIVE_GETTERS, is_in_place
+from numerics.emulation.gemm import ProductPlan
 from numerics.formats import formats_text
 
 
@@ -163,10 +163,10 @@ HANDLERS: dict[str, Callable[[Call], Any]] = {
     "linear": linear,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "rmatmul", "linalg_matmul"), matmul),
     **dict.fromkeys(("addmm", "addmv", "baddbmm", "addbmm"), add_matmul),
-    "einsum": _einsum.einsum,
-    "tensordot": _einsum.tensordot,
-    **dict.fromkeys([f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)], _convolution.convolution),
-    **_recurrent.HANDLERS,
+    "einsum": einsum.einsum,
+    "tensordot": einsum.tensordot,
+    **dict.fromkeys([f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)], convolution.convolution),
+    **recurrent.HANDLERS,
     "embedding": embedding,
     "embedding_bag": embedding,
     "scaled_dot_product_attention": attention,

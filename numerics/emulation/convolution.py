@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from numerics._calls import Call, finish, product, quiet, role_of
-from numerics._elementwise import round_gradient
-from numerics._gemm import ProductPlan, add_bias
-from numerics._quantised import estimate, wide
+from numerics.emulation.calls import Call, finish, product, quiet, role_of
+from numerics.emulation.elementwise import round_gradient
+from numerics.emulation.gemm import ProductPlan, add_bias
+from numerics.emulation.quantised import estimate, wide
 from numerics.formats import IntFormat
 
 
