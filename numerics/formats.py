@@ -3,7 +3,7 @@
 Sources: IEEE 754-2019 (binary16/32/64); BF16, Google Cloud TPU documentation; TF32, NVIDIA A100 whitepaper (19 significant
 bits, stored in 32); OCP 8-bit Floating Point Specification 1.0 (E4M3, E5M2); the FNUZ variants, arXiv 2206.02915; OCP
 Microscaling Formats 1.0 (FP6, FP4, E8M0, MXINT8, blocks of 32); NVFP4, NVIDIA (E2M1, an E4M3 scale per 16 and an FP32 scale
-per tensor); NF4, Dettmers et al., arXiv 2305.14314, appendix E.
+per tensor); NF4, Dettmers et al., arXiv 2305.14314, appendix E; dynamic codes of 8-bit optimizers, the same, arXiv 2110.02861.
 """
 
 from __future__ import annotations
@@ -391,6 +391,25 @@ class CodebookFormat:
         return _packed_bytes(elements, self.bits)
 
 
+def dynamic_format(bits: int = 8, *, signed: bool = True) -> CodebookFormat:
+    """The dynamic data type of 8-bit optimizers: evenly spaced fractions in each of ``bits`` − 1 decades, twice as many in each
+    decade as in the one below it, besides 0 and 1 (Dettmers, arXiv 1511.04561; unsigned: arXiv 2110.02861, section 1.3).
+
+    Raises:
+        InputError: fewer than 3 or more than 12 bits.
+    """
+    if not 3 <= bits <= 12:
+        raise InputError(f"bits: a dynamic format takes 3 to 12, got {bits}")
+    decades = bits - 1
+    values = [0.0, 1.0]
+    for decade in range(decades):
+        count = 2 ** (decade if signed else decade + 1)
+        middles = [0.1 + 0.9 * (i + 0.5) / count for i in range(count)]
+        magnitudes = [10.0 ** (decade - decades + 1) * middle for middle in middles]
+        values += magnitudes + ([-m for m in magnitudes] if signed else [])
+    return CodebookFormat(f"dynamic{bits}" if signed else f"udynamic{bits}", tuple(sorted(values)))
+
+
 ScaleRounding = Literal["floor", "up", "nearest"]
 """How a block's scale is found from its largest magnitude ``amax``: ``floor``, 2^(⌊log2 amax⌋ − emax of the element) (OCP MX 1.0,
 section 6.3; a power of two whatever the scale's format, and elements above the largest value saturate); ``up``, the smallest
@@ -482,6 +501,8 @@ _PLAIN: list[Format] = [
     CodebookFormat("binary", (-1.0, 1.0)),
     CodebookFormat("ternary", (-1.0, 0.0, 1.0)),
     CodebookFormat("nf4", _NF4),
+    dynamic_format(),
+    dynamic_format(signed=False),
 ]
 _BY_NAME: dict[str, Format] = {f.name: f for f in _PLAIN}
 _BY_NAME["bool"] = IntFormat("bool", 8, signed=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numerics.errors import InputError
-from numerics.formats import BlockFormat, CodebookFormat, FloatFormat, Format, IntFormat, get_format, register_format
+from numerics.formats import BlockFormat, CodebookFormat, FloatFormat, Format, IntFormat, get_format
 from numerics.quantizer import quantize
 from numerics.rounding import check_rounding
 from numerics.scaling import Scaling
@@ -20,29 +20,6 @@ BLOCK = 2048
 
 SCALE_BYTES = 4
 """A scale is an FP32 number."""
-
-
-def dynamic_format(bits: int = 8, *, signed: bool = True) -> CodebookFormat:
-    """The dynamic data type of 8-bit optimizers: evenly spaced fractions in each of ``bits`` − 1 decades, twice as many in each
-    decade as in the one below it, besides 0 and 1 (Dettmers, arXiv 1511.04561; unsigned: arXiv 2110.02861, section 1.3).
-
-    Raises:
-        InputError: fewer than 3 or more than 12 bits.
-    """
-    if not 3 <= bits <= 12:
-        raise InputError(f"bits: a dynamic format takes 3 to 12, got {bits}")
-    decades = bits - 1
-    values = [0.0, 1.0]
-    for decade in range(decades):
-        count = 2 ** (decade if signed else decade + 1)
-        middles = [0.1 + 0.9 * (i + 0.5) / count for i in range(count)]
-        magnitudes = [10.0 ** (decade - decades + 1) * middle for middle in middles]
-        values += magnitudes + ([-m for m in magnitudes] if signed else [])
-    return CodebookFormat(f"dynamic{bits}" if signed else f"udynamic{bits}", tuple(sorted(values)))
-
-
-DYNAMIC8 = register_format(dynamic_format())
-UDYNAMIC8 = register_format(dynamic_format(signed=False))
 
 
 @dataclass(frozen=True)

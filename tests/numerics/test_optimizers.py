@@ -16,9 +16,10 @@ from scipy.linalg import fractional_matrix_power
 from torch import nn
 
 from numerics import InputError, Recipe, get_format, get_recipe, quantize
+from numerics.formats import dynamic_format
 from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
 from numerics.scaling import Scaling
-from numerics.state_storage import DYNAMIC8, UDYNAMIC8, Storage, dynamic_format, scaled_bytes
+from numerics.state_storage import Storage, scaled_bytes
 
 ALL = (SGD, Adam, AdamW, Lion, Shampoo)
 
@@ -263,7 +264,7 @@ def test_blocks_of_state_go_to_the_nearest_code(name):
 
 def test_dynamic_data_type_is_that_of_the_paper():
     """Seven decades; 2^i values in the i-th, the middles of equal parts of (0.1, 1]·10^(i−6); unsigned, twice them; 0 and 1."""
-    for signed, fmt in ((True, DYNAMIC8), (False, UDYNAMIC8)):
+    for signed, fmt in ((True, get_format("dynamic8")), (False, get_format("udynamic8"))):
         values = np.array(fmt.values)
         assert len(values) == 256
         assert values[-1] == 1.0
@@ -282,7 +283,7 @@ def test_dynamic_data_type_is_that_of_the_paper():
 
 def test_each_state_has_its_format():
     (p,) = parameters(shapes=((40, 60),))
-    optimizer = Adam([p], state={"exp_avg": "bf16", "exp_avg_sq": Storage(UDYNAMIC8)}, lr=1e-3)
+    optimizer = Adam([p], state={"exp_avg": "bf16", "exp_avg_sq": Storage("udynamic8")}, lr=1e-3)
     run(optimizer, [p], 3)
     mean, square = (optimizer.state[p][name] for name in ("exp_avg", "exp_avg_sq"))
     assert torch.equal(mean, mean.bfloat16().float())
@@ -316,9 +317,9 @@ def test_state_of_8_bits_follows_fp32():
 
     start = float((wanted**2).mean())
     assert loss_after("fp32") < 1e-6 * start
-    assert loss_after({"exp_avg": DYNAMIC8, "exp_avg_sq": UDYNAMIC8}) < 1e-6 * start
-    assert loss_after({"exp_avg": "int8", "exp_avg_sq": UDYNAMIC8}) < 1e-4 * start
-    assert loss_after({"exp_avg": DYNAMIC8, "exp_avg_sq": "uint8"}) > start
+    assert loss_after({"exp_avg": "dynamic8", "exp_avg_sq": "udynamic8"}) < 1e-6 * start
+    assert loss_after({"exp_avg": "int8", "exp_avg_sq": "udynamic8"}) < 1e-4 * start
+    assert loss_after({"exp_avg": "dynamic8", "exp_avg_sq": "uint8"}) > start
 
 
 @pytest.mark.parametrize("optimizer", ALL)
@@ -342,7 +343,7 @@ def test_saved_state_goes_on_bit_for_bit(optimizer, recipe):
 
 def test_state_with_a_scale_survives_saving():
     (a,), (b,) = parameters(shapes=((50, 50),)), parameters(shapes=((50, 50),))
-    arguments = {"state": {"exp_avg": DYNAMIC8, "exp_avg_sq": UDYNAMIC8}}
+    arguments = {"state": {"exp_avg": "dynamic8", "exp_avg_sq": "udynamic8"}}
     first = Adam([a], **arguments)
     run(first, [a], 3)
     second = Adam([b], **arguments)

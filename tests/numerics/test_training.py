@@ -24,7 +24,6 @@ from numerics.emulation import emulate
 from numerics.loss_scaling import LossScaler
 from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
 from numerics.recipes import LossScaling
-from numerics.state_storage import DYNAMIC8, UDYNAMIC8
 
 SEEDS = range(3)
 LOSS_BAND, ACCURACY_BAND = 0.02, 0.01
@@ -210,11 +209,11 @@ def test_small_updates_vanish_in_bf16_weights():
 
 def test_adam_keeps_up_with_eight_bits_of_state_if_the_second_moment_has_range():
     wide = runs("fp32", optimizer=Adam, seeds=range(1))[0]
-    state = {"exp_avg": DYNAMIC8, "exp_avg_sq": UDYNAMIC8}
+    state = {"exp_avg": "dynamic8", "exp_avg_sq": "udynamic8"}
     assert train("fp32", 0, optimizer=Adam, state=state).loss == pytest.approx(wide.loss, abs=LOSS_BAND)
     # Evenly spaced codes turn small second moments into zeros, and their updates into m/ε: it diverges.
     with pytest.raises(InputError, match=r"^state exp_avg_sq of parameter .*: 'uint8' cannot hold it; expected finite values"):
-        train("fp32", 0, optimizer=Adam, state={"exp_avg": DYNAMIC8, "exp_avg_sq": "uint8"})
+        train("fp32", 0, optimizer=Adam, state={"exp_avg": "dynamic8", "exp_avg_sq": "uint8"})
 
 
 # --- INT4 ----------------------------------------------------------------------------------------------------------------
