@@ -562,9 +562,8 @@ def op_from_dict(data: Mapping[str, Any]) -> Op:
         formats = values["formats"]
         if set(formats) != {"operands", "accumulator"} or not isinstance(formats["operands"], list):
             raise InputError(f"op {data.get('name')!r}: formats must hold operands (a list) and accumulator, got {formats!r}")
-        for name in (*formats["operands"], formats["accumulator"]):
-            get_format(name)
-        values["formats"] = OpFormats(tuple(formats["operands"]), formats["accumulator"])
+        operands = tuple(get_format(name).name for name in formats["operands"])
+        values["formats"] = OpFormats(operands, get_format(formats["accumulator"]).name)
     for key in ("name", "module", "phase", "source"):
         if not isinstance(values.get(key, ""), str):
             raise InputError(f"op {data.get('name')!r}: {key} must be text, got {values[key]!r}")

@@ -468,8 +468,8 @@ class Workload:
                 raise InputError(f"{source}: tensor {entry['name']!r}: shape must be a list, got {entry['shape']!r}")
             if entry["name"] in tensors:
                 raise InputError(f"{source}: two tensors are called {entry['name']!r}")
-            get_format(entry["format"])
-            tensors[entry["name"]] = Tensor(**{**entry, "shape": tuple(entry["shape"])})
+            fmt = get_format(entry["format"]).name
+            tensors[entry["name"]] = Tensor(**{**entry, "shape": tuple(entry["shape"]), "format": fmt})
         return cls(
             name=str(data["name"]),
             ops=tuple(op_from_dict(entry) for entry in data["ops"]),

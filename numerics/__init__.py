@@ -133,10 +133,12 @@ __all__ = [
     "solve_triangular",
     "sqnr",
     "sqnr_db",
-    "sum",
     "truncate_mantissa",
     "unpack",
 ]
+
+
+# ``numerics.sum`` is there as well, but ``from numerics import *`` leaves Python's own alone.
 
 
 def __getattr__(name: str) -> Any:
@@ -147,4 +149,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(_MODULE)

@@ -59,7 +59,7 @@ def plan(fmt: FloatFormat | IntFormat | FixedFormat, rounding: str, overflow: st
     how = k.GENERAL
     simple = p[k.INF] == p[k.OVERFLOW_POSITIVE] and not p[k.NAN_FLIP] and not p[k.FLUSH] and fmt.zero
     if lane == 32 and rounding == "nearest_even" and simple:
-        if fmt.emin == -126 and fmt.emax == 127:
+        if fmt.emin == -126 and fmt.emax == 127 and fmt.mantissa_bits:
             how = k.BY_SHIFTING
         elif fmt.emin >= -125 and fmt.emax + 1 + p[k.SHIFT] <= 127:
             how = k.BY_ADDING

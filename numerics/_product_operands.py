@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numerics.encoding import BlockCodes, decode
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, get_format
 from numerics.packing import unpack
+from numerics.quantizer import is_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,13 +51,66 @@ class Extent:
     finite: bool
 
 
+def check_tensor(x: Any, field: str, function: str) -> None:
+    """See that a tensor has values on its device, and no gradient that would be lost; anything else passes.
+
+    Raises:
+        InputError: it requires a gradient while those are recorded, is sparse, or lies on the meta device.
+    """
+    if not is_tensor(x):
+        return
+    import torch
+
+    if x.requires_grad and torch.is_grad_enabled():
+        raise InputError(
+            f"{field}: requires a gradient, which {function} does not pass; expected detached tensors, or numerics.emulate"
+        )
+    if x.layout != torch.strided:
+        raise InputError(f"{field}: expected a dense tensor, got layout {x.layout}")
+    if x.device.type == "meta":
+        raise InputError(f"{field}: expected a tensor with values, got one on the meta device")
+
+
+def host(x: Any, field: str, function: str) -> Any:
+    """A tensor as an array, and ``BlockCodes`` of tensors as those of arrays; anything else as it is.
+
+    Raises:
+        InputError: as ``check_tensor``.
+    """
+    if isinstance(x, BlockCodes):
+        return replace(x, codes=host(x.codes, field, function), scales=host(x.scales, field, function))
+    if not is_tensor(x):
+        return x
+    import torch
+
+    check_tensor(x, field, function)
+    values = x.detach().cpu().resolve_conj().resolve_neg()
+    # numpy has neither bfloat16 nor floats of 8 bits.
+    foreign = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
+    return (values.float() if foreign else values).numpy()
+
+
+def as_array(x: Any, field: str, function: str) -> NDArray[Any]:
+    """An array of whatever type; tensors by way of ``host``.
+
+    Raises:
+        InputError: as ``check_tensor``; lists of rows of different lengths, and the like.
+    """
+    try:
+        return np.asarray(host(x, field, function))
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{field}: expected an array of real numbers, rows of one length, got a {type(x).__name__}") from None
+
+
 def as_values(x: Any, field: str) -> NDArray[Any]:
     """Numbers as 32-bit floats where those hold them exactly, else as 64-bit floats.
 
     Raises:
         InputError: not real numbers, or integers beyond 64-bit floats.
     """
-    array = np.asarray(x)
+    array = as_array(x, field, "a numpy array")
     if array.dtype == np.float32:
         return array
     if array.dtype == np.float16 or str(array.dtype) in ("bfloat16", "float8_e4m3fn", "float8_e5m2") or array.dtype == np.bool_:
@@ -140,9 +194,8 @@ def block_codes(x: BlockCodes, accumulator: Accumulator, field: str, axis: int) 
         count = int(np.prod(x.shape, dtype=np.int64))
         moved = np.moveaxis(np.empty(x.shape, np.bool_), x.axis, -1).shape
         codes = np.moveaxis(unpack(codes, fmt.element.bits, count).reshape(moved), -1, x.axis)
-    codes, scales = (v.detach().cpu().numpy() if hasattr(v, "detach") else np.asarray(v) for v in (codes, x.scales))
     values = decode(np.ascontiguousarray(codes), fmt.element)
-    found = decode(np.ascontiguousarray(scales), fmt.scale, dtype=np.float64)
+    found = decode(np.ascontiguousarray(x.scales), fmt.scale, dtype=np.float64)
     return Operand(values, fmt.element, np.moveaxis(found, -1, x.axis), float(x.tensor_scale))
 
 

@@ -65,11 +65,14 @@ class Product:
     key: int
 
     @classmethod
-    def plan(cls, accumulator: Accumulator, left: Operand, right: Operand, seed: Any) -> Product:
-        """Choose the lane and check the operands.
+    def plan(
+        cls, accumulator: Accumulator, left: Operand, right: Operand, seed: Any, fields: tuple[str, str] = ("a", "b")
+    ) -> Product:
+        """Choose the lane and check the operands, which errors call ``fields``.
 
         Raises:
-            InputError: a seed missing or not needed, products that are not exact, operands that are no integers.
+            InputError: a seed missing or not needed, products that are not exact, operands that are no integers, Inf or NaN where
+                the accumulator has no NaN.
         """
         if accumulator.rounding == "stochastic":
             if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 1 << 64:
@@ -80,10 +83,15 @@ class Product:
         key = stream_key(int(seed)) if seed is not None else 0
         fmt = get_format(accumulator.format)
         if isinstance(fmt, IntFormat):
-            _check_integers(left.values, a, "a")
-            _check_integers(right.values, b, "b")
+            _check_integers(left.values, a, fields[0])
+            _check_integers(right.values, b, fields[1])
             return cls(accumulator, left, right, a, b, 64, None, key)
         assert isinstance(fmt, FloatFormat)
+        for bounds, field in zip((a, b), fields, strict=True):
+            if not bounds.finite and not fmt.has_nan:
+                raise InputError(
+                    f"{field}: holds Inf or NaN, and the accumulator's {fmt.name!r} has no NaN; expected finite numbers"
+                )
         if accumulator.order == "fused":
             lane = 32 if fmt.mantissa_bits <= 23 and fmt.emax <= 127 and fmt.emin >= -126 else 64
             if accumulator.promotion is not None and not _is_fp32(get_format(accumulator.promotion.format)):
@@ -92,7 +100,7 @@ class Product:
         lane, how = _way(accumulator, fmt, a, b)
         if accumulator.order == "exact" or not _fused_multiply(accumulator, how):
             rounded = accumulator.product != "exact"
-            _check_products(a, b, rounded)
+            _check_products(a, b, rounded, fields)
         return cls(accumulator, left, right, a, b, lane, how, key)
 
     @property
@@ -379,18 +387,20 @@ def _check_integers(values: NDArray[Any], bounds: Extent, field: str) -> None:
         raise InputError(f"{field}: an integer accumulator takes operands below 2^31, got {np.abs(values).max():.0f}")
 
 
-def _check_products(a: Extent, b: Extent, rounded: bool) -> None:
+def _check_products(a: Extent, b: Extent, rounded: bool, fields: tuple[str, str]) -> None:
     """See that products are exact in 64-bit floats, or have an exact error there (where they are rounded)."""
     if a.bits == 0 or b.bits == 0:
         return
-    if not rounded and a.bits + b.bits > 53:
+    # A factor of one significant bit is a power of two and moves the exponent only.
+    if not rounded and a.bits + b.bits - (min(a.bits, b.bits) == 1) > 53:
         raise InputError(
-            f"a, b: products of {a.bits} by {b.bits} significant bits are not exact in 64-bit floats; "
-            "expected at most 53 together, or an accumulator with product= a format"
+            f"{', '.join(fields)}: products of {a.bits} by {b.bits} significant bits are not exact in 64-bit floats; "
+            "expected operands rounded first, as numerics.quantize(x, 'fp32') does, or an accumulator with product= a format"
         )
     if a.low - a.bits + b.low - b.bits < -1070 or a.high + b.high > 510:
         raise InputError(
-            f"a, b: products from 2^{a.low + b.low} to 2^{a.high + b.high} leave the range of exact sums; expected at most 2^510"
+            f"{', '.join(fields)}: products from 2^{a.low + b.low} to 2^{a.high + b.high} leave the range of exact sums; "
+            "expected at most 2^510"
         )
 
 

@@ -16,7 +16,7 @@ from numerics import _arrays, _blocks, encoding
 from numerics import _kernels as k
 from numerics.errors import InputError
 from numerics.formats import TABLE_BITS, BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat
-from numerics.quantizer import Draw, Request, cannot_hold, check_fits, check_scale, make_draw
+from numerics.quantizer import Draw, Request, cannot_hold, check_axis, check_fits, check_scale, make_draw
 from numerics.rounding import overflow_policy, step_parameters
 
 _NUMPY: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
@@ -29,8 +29,12 @@ class _StraightThrough(torch.autograd.Function):
     """Forward: quantised. Backward: the gradient as it comes."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def forward(x: torch.Tensor, *rest: Any) -> torch.Tensor:
         return quantize(x.detach(), *rest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept for the backward pass."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -39,30 +43,50 @@ class _StraightThrough(torch.autograd.Function):
 
 def quantize(x: torch.Tensor, request: Request, scale: Any, axis: int, seed: Any, random_bits: int, out: Any) -> torch.Tensor:
     """``numerics.quantize`` of a tensor."""
+    _check_gradients(x, scale, out)
     if out is None and x.requires_grad and torch.is_grad_enabled():
         return _StraightThrough.apply(x, request, scale, axis, seed, random_bits, None)
     _check_target(x, out, request.fmt)
+    check_axis(request.fmt, tuple(x.shape), axis)
     draw = make_draw(request.rounding, seed, random_bits, tuple(x.shape))
     source = x.detach()
     source = (source.float() if x.dtype in _NARROW else source).contiguous()
     factor = check_scale(scale, request.fmt, tuple(x.shape), _NUMPY[source.dtype])
     if x.device.type == "meta":
         return torch.empty_like(x) if out is None else out
-    direct = out is not None and out.dtype == source.dtype and out.is_contiguous() and out.device == source.device
+    if out is not None and request.lacks_nan and bool(torch.isnan(source).any()):
+        raise _arrays.nan_error(request.fmt)  # before anything is overwritten
+    fits = out is not None and out.dtype == source.dtype and out.is_contiguous() and out.device == source.device
+    direct = fits and (out.data_ptr() == source.data_ptr() or not _share_memory(out, source))
     result = out.detach() if direct else torch.empty_like(source)
     if x.device.type == "cpu":
         _arrays.convert(source.numpy(), result.numpy(), request, factor, axis, draw)
     else:
         convert(source, result, request, factor, axis, draw)
     if direct:
+        torch.autograd.graph.increment_version(out)
         return out
     wanted = x.dtype if out is None else out.dtype
     if wanted != result.dtype:
         narrow = result.to(wanted)
-        if not torch.equal(narrow.to(result.dtype).nan_to_num(math.pi), result.nan_to_num(math.pi)):
-            raise cannot_hold(str(wanted), request.fmt)
+        if not bool(((narrow.to(result.dtype) == result) | torch.isnan(result)).all()):
+            raise cannot_hold(str(wanted), request.fmt, given=out is not None)
         result = narrow
     return result if out is None else out.copy_(result)
+
+
+def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _check_gradients(x: torch.Tensor, scale: Any, out: Any) -> None:
+    """See that no gradient is wanted that would be dropped."""
+    if not torch.is_grad_enabled():
+        return
+    if out is not None and x.requires_grad:
+        raise InputError("out: x requires a gradient, which out would not carry; leave out out, or detach x")
+    if isinstance(scale, torch.Tensor) and scale.requires_grad:
+        raise InputError("scale: it requires a gradient, which quantize does not pass; expected a detached tensor")
 
 
 def _check_target(x: torch.Tensor, out: Any, fmt: Format) -> None:
@@ -275,10 +299,8 @@ def encode(x: torch.Tensor, request: Request, scale: Any, axis: int, seed: Any, 
             return _codes_of_values(values, request)
     array = (source.float() if x.dtype in _NARROW else source).cpu().numpy()
     words = seed.detach().cpu().numpy() if isinstance(seed, torch.Tensor) else seed
-    if isinstance(request.fmt, BlockFormat):
-        arguments["axis"] = axis
-    drawn: dict[str, Any] = {"seed": words, "random_bits": random_bits} if request.rounding == "stochastic" else {"seed": words}
-    codes = encoding.encode(array, request.fmt, rounding=request.rounding, scale=scale, **arguments, **drawn)
+    arguments |= {"axis": axis, "seed": words, "random_bits": random_bits}
+    codes = encoding.encode(array, request.fmt, rounding=request.rounding, scale=scale, **arguments)
     if isinstance(codes, encoding.BlockCodes):
         return replace(
             codes, codes=torch.from_numpy(codes.codes).to(x.device), scales=torch.from_numpy(codes.scales).to(x.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Literal
 
 from numerics.errors import InputError, unknown_name
@@ -49,6 +50,9 @@ class Promotion:
     interval: int
     format: str | FloatFormat = "fp32"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval", _plain_integer(self.interval))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accumulator:
@@ -64,8 +68,9 @@ class Accumulator:
         exact_run: ``fused``: neighbouring products that are summed exactly before they are aligned, as block-scaled instructions
             do; the exponent of such a sum is that of its scales.
         promotion: of a limited sum to a wider one.
-        overflow: floats: ``ieee`` (default), ``saturate``, or ``infinity`` (Inf whatever the rounding); integers: ``wrap``
-            (default) or ``saturate``, at every addition.
+        overflow: floats: ``ieee`` (Inf, or NaN where the format has no Inf; a directed rounding may stop at the largest number),
+            ``saturate``, or ``infinity`` (Inf whatever the rounding); None is ``ieee`` where the format has Inf, else
+            ``saturate``. Integers: ``wrap`` (None as well) or ``saturate``, at every addition.
         compensated: Kahan's summation, for ``sequential``.
         a_formats, b_formats: float formats that the operands may be in; empty for any. TF32 operands are truncated to it, others
             must be exact.
@@ -92,6 +97,8 @@ class Accumulator:
     scale_block: int | None = None
 
     def __post_init__(self) -> None:
+        for field in ("group", "fraction_bits", "exact_run", "scale_block"):
+            object.__setattr__(self, field, _plain_integer(getattr(self, field)))
         fmt = get_format(self.format)
         check_rounding(self.rounding)
         if self.order not in ORDERS:
@@ -128,7 +135,7 @@ class Accumulator:
             raise InputError(f"overflow: 'wrap' is for integer accumulators, and {fmt.name!r} is a float; expected 'ieee'")
         if self.overflow == "infinity" and not fmt.has_inf:
             raise InputError(f"overflow: {fmt.name!r} has no Inf; expected 'ieee' or 'saturate'")
-        if self.overflow in (None, "ieee") and not (fmt.has_inf or fmt.has_nan):
+        if self.overflow == "ieee" and not (fmt.has_inf or fmt.has_nan):
             raise InputError(f"overflow: {fmt.name!r} has neither Inf nor NaN; expected 'saturate'")
         _check_width("format", fmt)
         native = self.rounding == "nearest_even" and self.overflow in (None, "ieee") and self.order not in ("fused", "exact")
@@ -170,9 +177,13 @@ class Accumulator:
             raise InputError(f"fraction_bits: order {self.order!r} aligns nothing; leave it out or give order 'fused'")
         elif self.exact_run != 1:
             raise InputError(f"exact_run: order {self.order!r} has none; leave it out or give order 'fused'")
+        if not isinstance(self.compensated, bool):
+            raise InputError(f"compensated: expected True or False, got {self.compensated!r}")
         if self.compensated and (self.order != "sequential" or self.rounding not in ("nearest_even", "nearest_away")):
             raise InputError("compensated: Kahan's sum needs order 'sequential' and rounding to nearest")
         if self.promotion is not None:
+            if not isinstance(self.promotion, Promotion):
+                raise InputError(f"promotion: expected a Promotion, such as Promotion(128, 'fp32'), got {self.promotion!r}")
             self._check_promotion(self.promotion)
 
     def _check_promotion(self, promotion: Promotion) -> None:
@@ -190,6 +201,8 @@ class Accumulator:
 
     def _check_operands(self) -> None:
         for field, names in (("a_formats", self.a_formats), ("b_formats", self.b_formats)):
+            if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+                raise InputError(f"{field}: expected a tuple of names of float formats, such as ('e4m3fn',), got {names!r}")
             for name in names:
                 if not isinstance(get_format(name), FloatFormat):
                     raise InputError(f"{field}: expected float formats, got {name!r}")
@@ -204,6 +217,11 @@ class Accumulator:
                 raise InputError(f"scale_block: expected a multiple of exact_run ({self.exact_run}), got {self.scale_block!r}")
             if not self.a_formats or not self.b_formats:
                 raise InputError("a_formats: block-scaled operands have a format; name those allowed")
+
+
+def _plain_integer(value: object) -> object:
+    """Integers of other libraries, such as numpy's, as Python's own; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _is_count(value: object, *, most: int = 1 << 40) -> bool:
@@ -307,13 +325,16 @@ def _presets() -> dict[str, Accumulator]:
 
 @lru_cache(maxsize=1)
 def _aliases() -> dict[str, str]:
-    """Names without K where one K exists, and without the output where that is f32."""
-    names = [name for name in _presets() if ".k" in name]
+    """Names without K where one K exists, without the output where that is f32, and with e8m13 where its sums have 13 bits."""
+    presets = _presets()
+    names = [name for name in presets if ".k" in name]
     whole: dict[str, list[str]] = {}
     for name in names:
         architecture, instruction, _, *types = name.split(".")
         whole.setdefault(".".join([architecture, instruction, *types]), []).append(name)
     found = {short: full[0] for short, full in whole.items() if len(full) == 1}
+    sums = {name: name for name in names} | found
+    found |= {short[:-3] + "e8m13": full for short, full in sums.items() if presets[full].format == "e8m13"}
     found |= {name.removesuffix(".f32"): name for name in names if name.endswith(".f32")}
     found |= {short.removesuffix(".f32"): full for short, full in found.items() if short.endswith(".f32")}
     return found
@@ -338,12 +359,15 @@ def accumulator_names() -> list[str]:
 def get_accumulator(name: str | Accumulator) -> Accumulator:
     """The accumulator called ``name`` (an ``Accumulator`` is returned as it is).
 
+    Large and small letters are one.
+
     - A float format (``fp32``, ``bf16``, ``e6m9``): exact products, added in sequence, every sum rounded to nearest even.
     - An integer format (``int32``): exact, wrapping; ``int32_saturate``: clipped at every addition.
     - ``exact``: rounded once, to fp32, at the end.
     - ``architecture.instruction.kK.inputs.output``, a tensor core's instruction: ``hopper.wgmma.k32.e4m3.f32``. ``.f32`` may be
       left out, and so may ``.kK`` where there is one: ``hopper.wgmma.e4m3``. Two different inputs: ``e4m3.e5m2``. The spelling of
       PTX is understood: ``ampere.mma.m16n8k16.f32.bf16.bf16.f32``.
+      The FP8 instructions of Ada and Hopper, whose sums keep 13 bits, may be written with the output ``e8m13``.
     - ``deepseek``: FP8 on Hopper's tensor cores, promoted to fp32 every 128 products.
 
     Raises:
@@ -358,13 +382,16 @@ def get_accumulator(name: str | Accumulator) -> Accumulator:
 
 @lru_cache(maxsize=1024)
 def _named(name: str) -> Accumulator:
-    found = _presets().get(_canonical(name))
+    small = name.lower()
+    found = _presets().get(_canonical(small))
     if found is not None:
         return found
-    saturating = _SATURATING.match(name)
+    saturating = _SATURATING.match(small)
     try:
         fmt = get_format(saturating[1] if saturating else name)
     except InputError:
+        if "fp6" in small.split("."):
+            raise InputError(f"accumulator: {name!r} leaves open which fp6; expected 'e2m3' or 'e3m2' in its place") from None
         raise unknown_name("accumulator", name, [*accumulator_names(), *_aliases(), *format_names()]) from None
     if saturating:
         return Accumulator(format=fmt, overflow="saturate")

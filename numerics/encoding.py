@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.formats import TABLE_BITS, BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
 from numerics.packing import check_codes, code_dtype, pack, unpack
-from numerics.quantizer import Request, as_floats, check_scale, is_tensor, make_draw
+from numerics.quantizer import Request, as_floats, check_fits, check_scale, is_tensor, make_draw
 from numerics.rounding import RANDOM_BITS, overflow_policy
 
 if TYPE_CHECKING:
@@ -173,21 +175,21 @@ def decode(
     """The values that codes stand for.
 
     Args:
-        codes: unsigned integer codes (as ``encode`` gives them), or ``BlockCodes``; with ``shape``, packed bytes.
+        codes: unsigned integer codes (as ``encode`` gives them), or ``BlockCodes``; with ``shape``, packed bytes. Those of a
+            signed integer or fixed-point format may also come in the signed type of their width, negative where the value is.
         fmt: their format; left out for ``BlockCodes``.
         scale, zero_point: what they were encoded with.
         shape: of the result, for packed codes.
-        dtype: ``numpy.float32`` or ``numpy.float64``.
+        dtype: float32 or float64, of numpy or torch or by name.
 
     Returns:
         Values, of the shape of the codes (a tensor for a tensor).
 
     Raises:
-        InputError: a code that does not fit the format's bits, packed bytes that do not fill the shape, a type that cannot
-            hold the values.
+        InputError: a code that does not fit the format's bits, packed bytes that do not fill the shape, a shape that is not of
+            integers ≥ 0, a type that cannot hold the values.
     """
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise InputError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+    dtype = _float_dtype(dtype)
     if isinstance(codes, BlockCodes):
         if fmt is not None or scale is not None or zero_point or shape is not None:
             raise InputError("decode: BlockCodes bring their format, scales and shape; leave the other arguments out")
@@ -195,32 +197,49 @@ def decode(
             from numerics import _tensors
 
             return _tensors.decode_blocks(codes, dtype)
-        return _decode_blocks(codes, np.dtype(dtype))
+        return _decode_blocks(codes, dtype)
     if fmt is None:
         raise InputError("fmt: expected the codes' format")
     found = get_format(fmt)
     if isinstance(found, BlockFormat):
         raise InputError(f"codes: {found.name!r} needs BlockCodes (codes with their scales), got {type(codes).__name__}")
+    shape = None if shape is None else _check_shape(shape)
     if is_tensor(codes):
         from numerics import _tensors
 
         return _tensors.decode(codes, found, scale, zero_point, shape, dtype)
-    return _decode(np.asarray(codes), found, scale, zero_point, shape, np.dtype(dtype))
+    return _decode(np.asarray(codes), found, scale, zero_point, shape, dtype)
+
+
+def _float_dtype(given: Any) -> np.dtype[Any]:
+    """The numpy type that ``dtype`` asks for."""
+    name = str(given).removeprefix("torch.") if type(given).__module__ == "torch" else given
+    try:
+        found = None if name is None else np.dtype(name)
+    except (TypeError, ValueError):
+        found = None
+    if found not in (np.float32, np.float64):
+        raise InputError(f"dtype: expected float32 or float64, got {repr(given) if found is None else found}")
+    assert found is not None
+    return found
+
+
+def _check_shape(given: Any) -> tuple[int, ...]:
+    sizes = tuple(given) if isinstance(given, Iterable) else (given,)
+    try:
+        return tuple(check_integer("shape", size, least=0) for size in sizes)
+    except InputError:
+        raise InputError(f"shape: expected integers ≥ 0, got {given!r}") from None
 
 
 def _decode(
     codes: NDArray[Any], fmt: Any, scale: Any, zero_point: int, shape: tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    from numerics.quantizer import check_fits
-
     Request.check(fmt, "nearest_even", None, zero_point)
     bits = _code_bits(fmt)
-    if dtype == np.float32:
-        check_fits(fmt, 32)
-        if isinstance(fmt, FloatFormat) and (fmt.mantissa_bits > 23 or fmt.emax > 127):
-            raise InputError(f"dtype: float32 cannot hold the values of {fmt.name!r}; expected float64")
-    if shape is not None:
-        codes = unpack(codes, bits, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    if dtype == np.float32 and not _fits_fp32(fmt):
+        raise InputError(f"dtype: float32 cannot hold the values of {fmt.name!r}; expected float64")
+    codes = _unsigned(codes, fmt) if shape is None else unpack(codes, bits, math.prod(shape)).reshape(shape)
     _check_used(codes, fmt)
     scales = check_scale(scale, fmt, codes.shape, dtype)
     if bits <= TABLE_BITS:
@@ -233,6 +252,30 @@ def _decode(
             steps = np.where(steps > fmt.code_max, steps - (1 << bits), steps)
         values = ((steps - zero_point) * fmt.step).astype(dtype)
     return values if scales is None else values * scales
+
+
+def _fits_fp32(fmt: FloatFormat | IntFormat | FixedFormat | CodebookFormat) -> bool:
+    if isinstance(fmt, FloatFormat) and (fmt.mantissa_bits > 23 or fmt.emax > 127):
+        return False
+    try:
+        check_fits(fmt, 32)
+    except InputError:
+        return False
+    return True
+
+
+def _unsigned(codes: NDArray[Any], fmt: FloatFormat | IntFormat | FixedFormat | CodebookFormat) -> NDArray[Any]:
+    """Codes held in the signed type of their width as unsigned ones, in two's complement; others as they are."""
+    bits = _code_bits(fmt)
+    plain = code_dtype(bits)
+    if not (isinstance(fmt, IntFormat | FixedFormat) and fmt.signed and codes.dtype == np.dtype(f"i{plain.itemsize}")):
+        return codes
+    lowest = -(1 << (bits - 1))
+    if codes.size and codes.min() < lowest:
+        raise InputError(f"codes: expected {lowest} to {(1 << bits) - 1} ({bits} bits), got {codes.min()}")
+    if bits == 8 * plain.itemsize:
+        return codes.astype(plain)
+    return np.where(codes < 0, codes & ((1 << bits) - 1), codes).astype(plain)
 
 
 def _check_used(codes: NDArray[Any], fmt: FloatFormat | IntFormat | FixedFormat | CodebookFormat) -> None:

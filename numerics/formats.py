@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from numerics._fields import check_integer, settle
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -30,8 +31,19 @@ TABLE_BITS = 16
 """Widest code that ``table()`` lists."""
 
 
-def _packed_bytes(elements: int, bits: float) -> int:
-    return -(-elements * int(bits) // 8)
+def _packed_bytes(elements: int, bits: int) -> int:
+    return -(-check_integer("elements", elements, least=0) * bits // 8)
+
+
+def _where(name: Any) -> str:
+    """How the errors of a format begin.
+
+    Raises:
+        InputError: the name is not text, or empty.
+    """
+    if not isinstance(name, str) or not name:
+        raise InputError(f"format: name: expected a name such as 'bf16', got {name!r}")
+    return f"format {name!r}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,9 @@ class FloatFormat:
     storage_bits: int | None = None
 
     def __post_init__(self) -> None:
-        where = f"format {self.name!r}"
+        where = _where(self.name)
+        given = tuple(f for f in ("bias", "storage_bits") if getattr(self, f) is not None)
+        settle(self, where, integers=("exponent_bits", "mantissa_bits", *given), flags=("subnormals", "signed", "zero"))
         if not 1 <= self.exponent_bits <= 11:
             raise InputError(f"{where}: exponent_bits: expected 1 to 11, got {self.exponent_bits}")
         if not 0 <= self.mantissa_bits <= 52:
@@ -89,6 +103,8 @@ class FloatFormat:
             )
         if self._top_code < (1 << self.mantissa_bits if self.zero else 0):
             raise InputError(f"{where}: exponent_bits: {self.exponent_bits} leaves no code for a normal number")
+        if self.storage_bits is not None and self.storage_bits < self.code_bits:
+            raise InputError(f"{where}: storage_bits: expected at least the {self.code_bits} of a code, got {self.storage_bits}")
 
     # --- codes ------------------------------------------------------------------------------------------------------
 
@@ -231,6 +247,11 @@ class _Stepped:
         return math.ldexp(1.0, -self.fraction_bits)
 
     @property
+    def eps(self) -> float:
+        """Gap between 1 and the next value above it: the step."""
+        return self.step
+
+    @property
     def min(self) -> float:
         """Smallest value."""
         return self.code_min * self.step
@@ -285,6 +306,7 @@ class IntFormat(_Stepped):
     symmetric: bool = False
 
     def __post_init__(self) -> None:
+        settle(self, _where(self.name), integers=("bits",), flags=("signed", "symmetric"))
         if not 1 <= self.bits <= 64:
             raise InputError(f"format {self.name!r}: bits: expected 1 to 64, got {self.bits}")
         if self.symmetric and (not self.signed or self.bits < 2):
@@ -320,6 +342,7 @@ class FixedFormat(_Stepped):
     symmetric: bool = False
 
     def __post_init__(self) -> None:
+        settle(self, _where(self.name), integers=("integer_bits", "fraction_bits"), flags=("signed", "symmetric"))
         if not 1 <= self.bits <= 64:
             raise InputError(f"format {self.name!r}: integer_bits + fraction_bits: expected 1 to 64, got {self.bits}")
         if abs(self.fraction_bits) > 64:
@@ -331,6 +354,15 @@ class FixedFormat(_Stepped):
     def bits(self) -> int:  # type: ignore[override]
         """Bits of one element."""
         return self.integer_bits + self.fraction_bits
+
+
+def _number(field: str, value: Any) -> float:
+    try:
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{field}: expected numbers, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -349,15 +381,18 @@ class CodebookFormat:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        where = f"{_where(self.name)}: values"
+        if not isinstance(self.values, Iterable):
+            raise InputError(f"{where}: expected a sequence of numbers, got {self.values!r}")
+        object.__setattr__(self, "values", tuple(_number(where, v) for v in self.values))
         if not 2 <= len(self.values) <= 1 << TABLE_BITS:
-            raise InputError(f"format {self.name!r}: values: expected 2 to {1 << TABLE_BITS}, got {len(self.values)}")
+            raise InputError(f"{where}: expected 2 to {1 << TABLE_BITS}, got {len(self.values)}")
         for value in self.values:
             if not math.isfinite(value):
-                raise InputError(f"format {self.name!r}: values: expected finite numbers, got {value}")
+                raise InputError(f"{where}: expected finite numbers, got {value}")
         for below, above in zip(self.values, self.values[1:], strict=False):
             if not below < above:
-                raise InputError(f"format {self.name!r}: values: expected ascending numbers, got {below:g} before {above:g}")
+                raise InputError(f"{where}: expected ascending numbers, got {below:g} before {above:g}")
 
     @property
     def bits(self) -> int:
@@ -398,6 +433,7 @@ def dynamic_format(bits: int = 8, *, signed: bool = True) -> CodebookFormat:
     Raises:
         InputError: fewer than 3 or more than 12 bits.
     """
+    bits = check_integer("bits", bits)
     if not 3 <= bits <= 12:
         raise InputError(f"bits: a dynamic format takes 3 to 12, got {bits}")
     decades = bits - 1
@@ -422,16 +458,16 @@ class BlockFormat:
 
     Attributes:
         name: what it is called.
-        element: format of an element.
+        element: format of an element, or its name.
         block_size: elements that share a scale.
-        scale: format of the scale.
+        scale: format of the scale, or its name.
         scale_rounding: how the scale is found; see ``ScaleRounding``.
         tensor_scale: whether an FP32 scale for the whole tensor brings the block scales into range (NVFP4):
             amax of the tensor / (largest element × largest scale).
 
     Raises:
-        InputError: a block of fewer than 1 element, an element without a sign or a zero, a scale without a NaN, an unknown
-            rounding.
+        InputError: a block of fewer than 1 element, an element without a sign or a zero, a scale that is no float or has no
+            NaN, an unknown name or rounding.
     """
 
     name: str
@@ -441,7 +477,24 @@ class BlockFormat:
     scale_rounding: ScaleRounding = "floor"
     tensor_scale: bool = False
 
+    if TYPE_CHECKING:  # names are taken as well; the fields hold what they stand for
+
+        def __init__(
+            self,
+            name: str,
+            element: str | FloatFormat | IntFormat | FixedFormat,
+            block_size: int,
+            scale: str | FloatFormat,
+            scale_rounding: ScaleRounding = "floor",
+            tensor_scale: bool = False,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        where = _where(self.name)
+        settle(self, where, integers=("block_size",), flags=("tensor_scale",))
+        element = _part(f"{where}: element", self.element, FloatFormat | IntFormat | FixedFormat, "float, integer or fixed-point")
+        object.__setattr__(self, "element", element)
+        object.__setattr__(self, "scale", _part(f"{where}: scale", self.scale, FloatFormat, "float"))
         if self.block_size < 1:
             raise InputError(f"format {self.name!r}: block_size: expected ≥ 1, got {self.block_size}")
         if self.scale_rounding not in ("floor", "up", "nearest"):
@@ -463,10 +516,45 @@ class BlockFormat:
         """Largest element × largest scale."""
         return self.element.max * self.scale.max
 
+    @property
+    def min(self) -> float:
+        """Smallest (most negative) element × largest scale."""
+        return self.element.min * self.scale.max
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """Smallest positive element × smallest positive scale."""
+        smallest = self.element.smallest_subnormal if isinstance(self.element, FloatFormat) else self.element.step
+        return smallest * self.scale.smallest_subnormal
+
+    def table(self) -> NoReturn:
+        """There is none: a code's value depends on its block's scale.
+
+        Raises:
+            InputError: always; it names the formats that have a table.
+        """
+        raise InputError(
+            f"format {self.name!r}: table: a code's value depends on its block's scale; "
+            f"expected the element ({self.element.name!r}) or the scale ({self.scale.name!r})"
+        )
+
     def storage_bytes(self, elements: int) -> int:
         """Bytes that ``elements`` elements take, one scale for each begun block included (a tensor's scale is not)."""
-        blocks = math.ceil(elements / self.block_size)
+        elements = check_integer("elements", elements, least=0)
+        blocks = -(-elements // self.block_size)
         return _packed_bytes(1, elements * self.element.bits + blocks * self.scale.bits)
+
+
+def _part(field: str, given: Any, kinds: Any, expected: str) -> Any:
+    """The format of a block's elements or scales, of one of the kinds."""
+    try:
+        found = get_format(given) if isinstance(given, str) else given
+    except InputError as error:
+        raise InputError(f"{field}: {str(error).removeprefix('format: ')}") from None
+    if not isinstance(found, kinds):
+        shown = found.name if isinstance(found, Format) else found
+        raise InputError(f"{field}: expected a {expected} format, got {shown!r}")
+    return found
 
 
 Format = FloatFormat | IntFormat | FixedFormat | CodebookFormat | BlockFormat
@@ -512,10 +600,8 @@ _BY_NAME["complex128"] = FloatFormat("complex128", 11, 52, storage_bits=128)
 
 
 def _block(name: str, element: str | FixedFormat, block_size: int, scale: str, **more: Any) -> None:
-    found = _BY_NAME[element] if isinstance(element, str) else element
-    scale_format = _BY_NAME[scale]
-    assert isinstance(found, FloatFormat | IntFormat | FixedFormat)
-    assert isinstance(scale_format, FloatFormat)
+    found: Any = _BY_NAME[element] if isinstance(element, str) else element
+    scale_format: Any = _BY_NAME[scale]
     _BY_NAME[name] = BlockFormat(name, found, block_size, scale_format, **more)
 
 
@@ -529,6 +615,14 @@ _block("nvfp4", "e2m1fn", 16, "e4m3fn", scale_rounding="nearest", tensor_scale=T
 
 _FIXED_POINT = re.compile(r"^(u?)q(\d{1,2})\.(\d{1,2})$")
 _ANY_FLOAT = re.compile(r"^e(\d{1,2})m(\d{1,2})$")
+_ANY_INTEGER = re.compile(r"^u?int\d+$")
+_SIZED_FLOAT = re.compile(r"^float(\d)_(e\dm\d\w*)$")
+
+_OTHER_NAMES = {
+    "float64": "fp64", "double": "fp64", "float32": "fp32", "float": "fp32", "tfloat32": "tf32", "bfloat16": "bf16",
+    "float16": "fp16", "half": "fp16", "bool_": "bool",
+}  # fmt: skip
+"""What C, numpy and torch call formats ("float" as in C and torch, of 32 bits)."""
 
 
 def format_names() -> list[str]:
@@ -540,8 +634,10 @@ def register_format(new: Format) -> Format:
     """Make a format of your own known by its name, so that recipes and workloads can use it.
 
     Raises:
-        InputError: the name belongs to another format.
+        InputError: no format, or its name belongs to another one.
     """
+    if not isinstance(new, Format):
+        raise InputError(f"format: expected a format such as IntFormat('mine', 5), got {new!r}")
     try:
         known = get_format(new.name)
     except InputError:
@@ -552,29 +648,63 @@ def register_format(new: Format) -> Format:
     return new
 
 
-def get_format(name: str | Format) -> Format:
+def get_format(name: str | Format | Any) -> Format:
     """The format called ``name`` (a format is returned as it is).
 
     Besides the listed names: fixed point ``q4.12`` (signed, 4 bits before the point, the sign among them, 12 after) and
-    ``uq4.12``; ``e6m9``, an IEEE-like float with 6 exponent and 9 mantissa bits.
+    ``uq4.12``; ``e6m9``, an IEEE-like float with 6 exponent and 9 mantissa bits; what dtypes are called (``bfloat16``, ``half``,
+    ``float8_e4m3fn``), and the dtypes of numpy, ml_dtypes and torch themselves; capitals, save where prose and code mean
+    different formats by the same letters (``E4M3``).
 
     Raises:
         InputError: no such format; the message lists the nearest names.
     """
     if isinstance(name, Format):
         return name
-    if not isinstance(name, str):
+    text = name if isinstance(name, str) else _dtype_name(name)
+    if text is None:
         raise InputError(f"format: expected a name such as 'bf16', got {name!r}")
-    found = _BY_NAME.get(name)
+    found = _BY_NAME.get(text)
     if found is not None:
         return found
-    fixed = _FIXED_POINT.match(name)
-    if fixed and 1 <= int(fixed[2]) + int(fixed[3]) <= 64:
-        return FixedFormat(name, int(fixed[2]), int(fixed[3]), signed=not fixed[1])
-    own = _ANY_FLOAT.match(name)
-    if own and 1 <= int(own[1]) <= 11 and 1 <= int(own[2]) <= 52 and int(own[1]) + int(own[2]) > 1:
-        return FloatFormat(name, int(own[1]), int(own[2]))
-    raise unknown_name("format", name, _BY_NAME)
+    plain = text.lower()
+    if text != plain and f"{plain}fn" in _BY_NAME:
+        raise InputError(f"format: unknown name {text!r}; did you mean '{plain}fn' (OCP) or {plain!r} (IEEE-like)?")
+    return _understood(plain, text)
+
+
+def _dtype_name(dtype: Any) -> str | None:
+    """What numpy, ml_dtypes or torch calls a dtype; None for anything else."""
+    if isinstance(dtype, type):
+        return dtype.__name__ if dtype.__module__ in ("numpy", "ml_dtypes") else None
+    kind = type(dtype)
+    if (kind.__module__, kind.__name__) == ("torch", "dtype"):
+        return str(dtype).removeprefix("torch.")
+    import numpy as np
+
+    return dtype.name if isinstance(dtype, np.dtype) else None
+
+
+def _understood(plain: str, given: str) -> Format:
+    """The format of a name in small letters that may follow a rule."""
+    sized = _SIZED_FLOAT.match(plain)
+    known = _BY_NAME.get(sized[2] if sized else _OTHER_NAMES.get(plain, plain))
+    if known is not None and (not sized or known.bits == int(sized[1])):
+        return known
+    hint = None
+    if fixed := _FIXED_POINT.match(plain):
+        whole, fraction = int(fixed[2]), int(fixed[3])
+        if 1 <= whole + fraction <= 64:
+            return FixedFormat(plain, whole, fraction, signed=not fixed[1])
+        hint = f"fixed point has 1 to 64 bits, this {whole + fraction}"
+    elif own := _ANY_FLOAT.match(plain):
+        exponent, mantissa = int(own[1]), int(own[2])
+        if 1 <= exponent <= 11 and 1 <= mantissa <= 52:
+            return FloatFormat(plain, exponent, mantissa)
+        hint = f"a float has 1 to 11 exponent and 1 to 52 mantissa bits, this {exponent} and {mantissa}"
+    elif _ANY_INTEGER.match(plain):
+        hint = f"integers of up to 16, of 32 and of 64 bits have names; others are made, as IntFormat({plain!r}, bits) is"
+    raise InputError(f"format: unknown name {given!r}; {hint}") if hint else unknown_name("format", given, _BY_NAME)
 
 
 def formats_text(operands: Iterable[str], result: str) -> str:

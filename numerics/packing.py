@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._fields import check_integer
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_CHUNK = 1 << 16
+"""Codes at a time, a multiple of 8 so that each chunk fills whole bytes: what is unpacked to single bits stays in the cache."""
 
 
 def code_dtype(bits: int) -> np.dtype[Any]:
@@ -32,6 +37,13 @@ def check_codes(codes: NDArray[Any], bits: int) -> None:
         raise InputError(f"codes: expected 0 to {(1 << bits) - 1} ({bits} bits), got {worst}")
 
 
+def _check_bits(bits: Any) -> int:
+    bits = check_integer("bits", bits)
+    if not 1 <= bits <= 16:
+        raise InputError(f"bits: expected 1 to 16, got {bits}")
+    return bits
+
+
 def pack(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     """Codes into bytes.
 
@@ -43,10 +55,9 @@ def pack(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
         ⌈codes · bits / 8⌉ bytes; unused bits of the last are 0.
 
     Raises:
-        InputError: a code out of range, or bits outside 1 … 16.
+        InputError: a code out of range, or bits no integer or outside 1 … 16.
     """
-    if not 1 <= bits <= 16:
-        raise InputError(f"bits: expected 1 to 16, got {bits}")
+    bits = _check_bits(bits)
     codes = np.asarray(codes)
     check_codes(codes, bits)
     flat = codes.reshape(-1)
@@ -56,24 +67,27 @@ def pack(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
         return flat.astype("<u2").view(np.uint8)
     if bits in (1, 2, 4):
         each = 8 // bits
-        padded = np.zeros(-(-flat.size // each) * each, np.uint8)
-        padded[: flat.size] = flat
-        packed = padded[0::each].copy()
-        for place in range(1, each):
-            packed |= padded[place::each] << np.uint8(place * bits)
+        small = flat.astype(np.uint8, copy=False)
+        packed = np.zeros(-(-flat.size // each), np.uint8)
+        for place in range(each):
+            part = small[place::each]
+            packed[: part.size] |= part << np.uint8(place * bits)
         return packed
-    binary = np.unpackbits(flat.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, count=bits, bitorder="little")
-    return np.packbits(binary.reshape(-1), bitorder="little")
+    packed = np.empty(-(-flat.size * bits // 8), np.uint8)
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK].astype("<u2").view(np.uint8).reshape(-1, 2)
+        filled = np.packbits(np.unpackbits(part, axis=1, count=bits, bitorder="little").reshape(-1), bitorder="little")
+        packed[start * bits // 8 :][: filled.size] = filled
+    return packed
 
 
 def unpack(packed: NDArray[Any], bits: int, count: int) -> NDArray[Any]:
     """The ``count`` codes in ``packed``, in the narrowest unsigned type.
 
     Raises:
-        InputError: not ⌈count · bits / 8⌉ bytes, or bits outside 1 … 16.
+        InputError: not ⌈count · bits / 8⌉ bytes, a count that is no integer ≥ 0, or bits no integer or outside 1 … 16.
     """
-    if not 1 <= bits <= 16:
-        raise InputError(f"bits: expected 1 to 16, got {bits}")
+    bits, count = _check_bits(bits), check_integer("count", count, least=0)
     packed = np.asarray(packed)
     if packed.dtype != np.uint8:
         raise InputError(f"packed: expected bytes (uint8), got {packed.dtype}")
@@ -90,7 +104,10 @@ def unpack(packed: NDArray[Any], bits: int, count: int) -> NDArray[Any]:
         for place in range(each):
             codes[place::each] = (flat >> np.uint8(place * bits)) & np.uint8((1 << bits) - 1)
         return codes[:count]
-    binary = np.unpackbits(flat, count=count * bits, bitorder="little").reshape(count, bits)
-    wide = np.zeros((count, 16), np.uint8)
-    wide[:, :bits] = binary
-    return np.packbits(wide, axis=1, bitorder="little").view("<u2").reshape(count).astype(code_dtype(bits))
+    codes = np.empty(count, code_dtype(bits))
+    for start in range(0, count, _CHUNK):
+        part = codes[start : start + _CHUNK]
+        wide = np.zeros((part.size, 16), np.uint8)
+        wide[:, :bits] = np.unpackbits(flat[start * bits // 8 :], count=part.size * bits, bitorder="little").reshape(-1, bits)
+        part[:] = np.packbits(wide, axis=1, bitorder="little").view("<u2").reshape(-1)
+    return codes

@@ -41,21 +41,24 @@ def matmul(
         accumulator: an ``Accumulator`` or its name; see ``get_accumulator``.
         bias: initial value of the accumulator (the C operand), which it must be able to hold; broadcasts to the result.
         seed: an integer, for stochastic rounding.
-        out: array that takes the result.
+        out: array (for tensors a tensor) that takes the result, of a type that holds it; not written where an error is raised.
         a_scales, b_scales: for a block-scaled accumulator and operands given as values: the scales of blocks along K, shapes
             (M, K / block) and (K / block, N).
 
     Returns:
         (…, M, N): float32, or float64 where the accumulator's format needs it; int32 or int64 for an integer accumulator; ``out``
-        if given; for tensors a tensor on the device of a, computed on the host. NaN is 0x7FFFFFFF for ``fused`` accumulators.
+        if given; for tensors (or ``BlockCodes`` of tensors) a tensor on the device of a, computed on the host. NaN is 0x7FFFFFFF
+        for ``fused`` accumulators.
 
     Raises:
         InputError: shapes that do not match, operands that are not in the accumulator's formats or whose products are not exact
-            in 64-bit floats, a seed missing or not needed.
+            in 64-bit floats, Inf or NaN for an accumulator without NaN, a seed missing or not needed, a tensor that requires a
+            gradient while gradients are recorded.
     """
     found = get_accumulator(accumulator)
-    if is_tensor(a) or is_tensor(b):
+    if _holds_tensor(a) or _holds_tensor(b):
         return _tensor_matmul(a, b, found, bias, seed, out, a_scales, b_scales)
+    bias = operands.host(bias, "bias", "matmul")
     left = operands.given_operand(a, a_scales, found.a_formats, found, "a", -1)
     right = operands.given_operand(b, b_scales, found.b_formats, found, "b", -2)
     x, y = left.values, right.values
@@ -102,10 +105,13 @@ def dot(
     Raises:
         InputError: as ``matmul``.
     """
-    sizes = [tuple(v.shape) if hasattr(v, "shape") else np.shape(v) for v in (a, b)]
-    if len(sizes[0]) != 1 or sizes[0] != sizes[1]:
-        raise InputError(f"a, b: expected two vectors of one length, got shapes {sizes[0]} and {sizes[1]}")
-    row, column = (v if is_tensor(v) else np.asarray(v) for v in (a, b))
+    for field, v in (("a", a), ("b", b)):
+        if isinstance(v, BlockCodes):
+            raise InputError(f"{field}: dot takes values; expected an array, or matmul for BlockCodes")
+        operands.check_tensor(v, field, "dot")
+    row, column = (v if is_tensor(v) else operands.as_values(v, field) for v, field in ((a, "a"), (b, "b")))
+    if row.ndim != 1 or row.shape != column.shape:
+        raise InputError(f"a, b: expected two vectors of one length, got shapes {tuple(row.shape)} and {tuple(column.shape)}")
     return matmul(row.reshape(1, -1), column.reshape(-1, 1), accumulator=accumulator, bias=bias, seed=seed)[0, 0]
 
 
@@ -143,7 +149,8 @@ def conv2d(
     if found.scale is not None:
         raise InputError("accumulator: a block-scaled one takes matrices; expected one without scales for conv2d")
     if is_tensor(x) or is_tensor(weight):
-        values = [None if v is None else _host(v) for v in (x, weight, bias)]
+        given = (("x", x), ("weight", weight), ("bias", bias))
+        values = [operands.host(v, field, "conv2d") for field, v in given]
         result = conv2d(
             values[0], values[1], stride=stride, padding=padding, dilation=dilation, groups=groups, accumulator=found,
             bias=values[2], seed=seed,
@@ -154,6 +161,10 @@ def conv2d(
     w, image = left.values, right.values
     if image.ndim != 4 or w.ndim != 4:
         raise InputError(f"x, weight: expected 4 axes each, got shapes {image.shape} and {w.shape}")
+    if min(w.shape) < 1:
+        raise InputError(f"weight: expected at least one output, channel, row and column, got shape {w.shape}")
+    if not isinstance(groups, int | np.integer) or isinstance(groups, bool):
+        raise InputError(f"groups: expected an integer ≥ 1, got {groups!r}")
     if groups < 1 or image.shape[1] % groups or w.shape[0] % groups or image.shape[1] // groups != w.shape[1]:
         raise InputError(
             f"weight: expected (O, C / groups, KH, KW) with groups = {groups} dividing C and O, "
@@ -161,10 +172,11 @@ def conv2d(
         )
     window = Window.of(image.shape[2:], w.shape[2:], stride, padding, dilation)
     count, outputs, positions = image.shape[0], w.shape[0], window.rows * window.columns
-    product = Product.plan(found, left, right, seed)
-    initial = None if bias is None else np.asarray(bias).reshape(-1, 1)
-    if initial is not None and initial.shape[0] != outputs:
-        raise InputError(f"bias: expected one number for each of {outputs} output channels, got shape {np.shape(bias)}")
+    product = Product.plan(found, left, right, seed, ("weight", "x"))
+    initial = None if bias is None else operands.as_values(operands.host(bias, "bias", "conv2d"), "bias")
+    if initial is not None and initial.shape != (outputs,):
+        raise InputError(f"bias: expected one number for each of {outputs} output channels, got shape {initial.shape}")
+    initial = None if initial is None else initial[:, None]
     result = product.start(initial, (count, outputs, positions))
     padded = np.pad(image, ((0, 0), (0, 0), *((p, p) for p in window.padding)))
     each_in, each_out = w.shape[1], outputs // groups
@@ -246,16 +258,8 @@ def _deliver(result: NDArray[Any], out: Any) -> Any:
     return out
 
 
-def _host(x: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
-    if not is_tensor(x):
-        return x
-    import torch
-
-    values = x.detach().cpu()
-    # numpy has neither bfloat16 nor floats of 8 bits.
-    foreign = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
-    return (values.float() if foreign else values).numpy()
+def _holds_tensor(x: Any) -> bool:
+    return is_tensor(x.codes if isinstance(x, BlockCodes) else x)
 
 
 def _as_tensor(result: Any, like: Any) -> Any:
@@ -268,17 +272,20 @@ def _tensor_matmul(a: Any, b: Any, accumulator: Accumulator, bias: Any, seed: An
     """By way of arrays on the host."""
     if not all(is_tensor(v) or isinstance(v, BlockCodes) for v in (a, b)):
         raise InputError(f"a, b: expected two tensors or two arrays, got {type(a).__name__} and {type(b).__name__}")
-    arrays = [_host(v) for v in (a, b, bias, a_scales, b_scales)]
-    found = matmul(
-        arrays[0], arrays[1], accumulator=accumulator, bias=arrays[2], seed=seed, a_scales=arrays[3], b_scales=arrays[4]
-    )
-    result = _as_tensor(found, a if is_tensor(a) else b)
+    given = {"a": a, "b": b, "bias": bias, "a_scales": a_scales, "b_scales": b_scales}
+    operands.check_tensor(out, "out", "matmul")
+    arrays = {field: operands.host(v, field, "matmul") for field, v in given.items()}
+    first = a if _holds_tensor(a) else b
+    like = first.codes if isinstance(first, BlockCodes) else first
+    result = _as_tensor(matmul(**arrays, accumulator=accumulator, seed=seed), like)
     if out is None:
         return result
     if not is_tensor(out) or out.shape != result.shape:
         raise InputError(
             f"out: expected a tensor of shape {tuple(result.shape)}, got {getattr(out, 'shape', type(out).__name__)}"
         )
-    if not bool(((out.copy_(result).to(result.dtype) == result) | (result != result)).all()):
+    converted = result.to(out.dtype)
+    back = converted.to(result.dtype)
+    if not bool(((back == result) | (back.isnan() & result.isnan())).all()):
         raise InputError(f"out: {out.dtype} cannot hold the result; expected {result.dtype}")
-    return out
+    return out.copy_(converted)

@@ -114,7 +114,8 @@ def quantize(
         scale: positive number, or an array that broadcasts to the shape of x. For a block format with a scale for the tensor
             (NVFP4) it is that scale, otherwise found from x; other block formats find their scales themselves.
         zero_point: integer code that stands for 0, for integer formats.
-        axis: for a block format, along which its blocks run; its length must be a multiple of the block size.
+        axis: for a block format, along which its blocks run; its length must be a multiple of the block size. Other formats look
+            at each element alone, whatever the axis.
         seed: for ``stochastic``, an integer, or an array of integers of ``random_bits`` bits with the shape of x. The same seed
             gives the same bits on any number of threads and on any device.
         random_bits: how many random bits are compared with the discarded part, for ``stochastic``.
@@ -136,7 +137,10 @@ def quantize(
     from numerics import _arrays
 
     array, dtype = as_floats(x)
+    check_axis(request.fmt, array.shape, axis)
     target = _target(out, array.shape, request.fmt, dtype)
+    if out is not None and request.lacks_nan and array.size and np.isnan(array.min()):
+        raise _arrays.nan_error(request.fmt)  # before anything is overwritten
     draw = make_draw(rounding, seed, random_bits, array.shape)
     shifted = np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data
     direct = target.dtype == array.dtype and target.flags.c_contiguous and not shifted
@@ -145,9 +149,10 @@ def quantize(
     _arrays.convert(array, result, request, scales, axis, draw)
     if result is not target:
         with np.errstate(over="ignore"):
-            target[...] = result.astype(target.dtype)
-        if not np.array_equal(target, result, equal_nan=True):
-            raise cannot_hold(str(target.dtype), request.fmt)
+            narrow = result.astype(target.dtype)
+        if not np.array_equal(narrow, result, equal_nan=True):
+            raise cannot_hold(str(target.dtype), request.fmt, given=out is not None)
+        target[...] = narrow
     if out is None and np.isscalar(x):
         return target[()]
     return target if out is None else out
@@ -163,10 +168,19 @@ class Request:
     overflow: str | None
     zero_point: int
 
+    @property
+    def lacks_nan(self) -> bool:
+        """Whether a NaN has no place in the result."""
+        if isinstance(self.fmt, FloatFormat):
+            return overflow_policy(self.fmt, self.overflow).nan is None
+        return not isinstance(self.fmt, BlockFormat)
+
     @classmethod
     def check(cls, fmt: str | Format, rounding: str, overflow: str | None, zero_point: int = 0) -> Request:
         """Check what does not depend on the values."""
         found = get_format(fmt)
+        if found.name in ("bool", "complex64", "complex128"):
+            raise InputError(f"fmt: {found.name!r} is there for its bytes only; expected a format of real numbers")
         mode = check_rounding(rounding)
         if isinstance(found, BlockFormat):
             if overflow not in (None, "saturate"):
@@ -194,9 +208,23 @@ class Request:
 _NAMED_FLOAT = FloatFormat("fp32", 8, 23)
 
 
-def cannot_hold(dtype: str, fmt: Format) -> InputError:
-    """The error for a type that is too narrow for a result."""
-    return InputError(f"out: {dtype} cannot hold the result in {fmt.name!r}; expected a type with more bits")
+def cannot_hold(dtype: str, fmt: Format, *, given: bool = True) -> InputError:
+    """The error for a type that is too narrow for a result: that of ``out``, or of x where no ``out`` was given."""
+    if given:
+        return InputError(f"out: {dtype} cannot hold the result in {fmt.name!r}; expected a type with more bits")
+    return InputError(f"x: {dtype} cannot hold the result in {fmt.name!r}; expected float32 or float64, or an out of such a type")
+
+
+def check_axis(fmt: Format, shape: tuple[int, ...], axis: Any) -> None:
+    """See that ``axis`` is one of x, and that blocks can run along it."""
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
+        raise InputError(f"axis: expected an integer, got {axis!r}")
+    if isinstance(fmt, BlockFormat):
+        from numerics._blocks import check_axis as check_blocks
+
+        check_blocks(shape, int(axis), fmt)
+    elif shape and not -len(shape) <= axis < len(shape):
+        raise InputError(f"axis: expected {-len(shape)} to {len(shape) - 1} (x has {len(shape)} dimensions), got {axis}")
 
 
 def as_floats(x: Any) -> tuple[NDArray[Any], np.dtype[Any]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from numerics.errors import InputError, nearest_names, unknown_name
-from numerics.formats import CodebookFormat, FixedFormat, IntFormat, get_format
+from numerics.formats import CodebookFormat, FixedFormat, Format, IntFormat, get_format, register_format
 from numerics.rounding import ROUNDINGS
 from numerics.scaling import Scaling
 
@@ -55,11 +55,14 @@ _WHOLE = Scaling("tensor")
 _UNSCALED = Scaling("none")
 
 
-def _check_formats(where: str, formats: Mapping[str, str]) -> None:
+def _checked_formats(where: str, formats: Mapping[str, str]) -> dict[str, str]:
+    """Role → the format's own name, whatever it was spelled as; a format given itself becomes known by its name."""
+    found = {}
     for role, name in formats.items():
         if role not in ROLES:
             raise unknown_name(f"{where}: role", role, ROLES)
-        get_format(name)
+        found[role] = (register_format(name) if isinstance(name, Format) else get_format(name)).name
+    return found
 
 
 def _check_scalings(where: str, scaling: Mapping[str, Scaling]) -> None:
@@ -168,7 +171,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         where = f"recipe {self.name!r}"
-        _check_formats(where, self.formats)
+        object.__setattr__(self, "formats", _checked_formats(where, self.formats))
         for required in ("weight", "activation"):
             if required not in self.formats:
                 raise InputError(f"{where}: formats.{required} is missing (a format name, such as 'bf16')")
@@ -186,12 +189,15 @@ class Recipe:
         if not isinstance(self.compensated, bool):
             raise InputError(f"{where}: compensated: expected true or false, got {self.compensated!r}")
         if self.first_and_last is not None:
-            _check_formats(f"{where}, first_and_last", self.first_and_last)
+            object.__setattr__(self, "first_and_last", _checked_formats(f"{where}, first_and_last", self.first_and_last))
         if self.accumulation is not None:
             _check_accumulation(where, self.accumulation)
+        overrides = []
         for override in self.overrides:
-            _check_formats(f"{where}, modules {override.pattern!r}", override.formats)
-            _check_scalings(f"{where}, modules {override.pattern!r}", override.scaling)
+            inner = f"{where}, modules {override.pattern!r}"
+            overrides.append(replace(override, formats=_checked_formats(inner, override.formats)))
+            _check_scalings(inner, override.scaling)
+        object.__setattr__(self, "overrides", tuple(overrides))
 
     def override_for(self, module: str) -> Override | None:
         """The override that applies to the module at this path."""

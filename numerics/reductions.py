@@ -6,11 +6,13 @@ Everything between the sums is done element by element in a format of its own: t
 from __future__ import annotations
 
 import math
+import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numerics._product_operands import as_values
+from numerics._product_operands import as_values, host
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, get_format
@@ -48,9 +50,9 @@ def sum(
     Raises:
         InputError: no such axis, or as ``numerics.matmul``.
     """
-    found = get_accumulator(accumulator)
+    found = _plain(accumulator)
     if is_tensor(x):
-        return _through_array(lambda v: sum(v, axis=axis, keepdims=keepdims, accumulator=found, seed=seed), x)
+        return _through_array(lambda v: sum(v, axis=axis, keepdims=keepdims, accumulator=found, seed=seed), x, "sum")
     values = as_values(x, "x")
     if axis is None:
         total = _last(values.reshape(1, -1), found, seed)
@@ -85,9 +87,9 @@ def softmax(
     Raises:
         InputError: no such axis, values that ``fmt`` lacks, or as ``numerics.matmul``.
     """
-    found, rounded = get_accumulator(accumulator), _rounder(fmt)
+    found, rounded = _plain(accumulator), _rounder(fmt)
     if is_tensor(x):
-        return _through_array(lambda v: softmax(v, axis=axis, accumulator=found, fmt=fmt, seed=seed), x)
+        return _through_array(lambda v: softmax(v, axis=axis, accumulator=found, fmt=fmt, seed=seed), x, "softmax")
     values = _values_in(x, "x", rounded, fmt)
     moved = np.moveaxis(values, _checked_axis(axis, values.ndim), -1)
     if moved.shape[-1] == 0:
@@ -128,12 +130,14 @@ def layer_norm(
     Raises:
         InputError: shapes that do not fit, values that ``fmt`` lacks, a negative eps, or as ``numerics.matmul``.
     """
-    found, rounded = get_accumulator(accumulator), _rounder(fmt)
-    if not isinstance(eps, int | float) or not 0 <= eps < math.inf:
+    found, rounded = _plain(accumulator), _rounder(fmt)
+    if not isinstance(eps, int | float | np.integer | np.floating) or isinstance(eps, bool) or not 0 <= eps < math.inf:
         raise InputError(f"eps: expected a number ≥ 0, got {eps!r}")
+    eps = float(eps)
+    weight, bias = (host(v, field, "layer_norm") for field, v in (("weight", weight), ("bias", bias)))
     if is_tensor(x):
-        w, b = (v.detach().cpu().double().numpy() if is_tensor(v) else v for v in (weight, bias))
-        return _through_array(lambda v: layer_norm(v, weight=w, bias=b, eps=eps, accumulator=found, fmt=fmt, seed=seed), x)
+        again = partial(layer_norm, weight=weight, bias=bias, eps=eps, accumulator=found, fmt=fmt, seed=seed)
+        return _through_array(again, x, "layer_norm")
     values = _values_in(x, "x", rounded, fmt)
     if values.ndim == 0 or values.shape[-1] == 0:
         raise InputError(f"x: expected a last axis with elements, got shape {values.shape}")
@@ -160,6 +164,13 @@ def layer_norm(
     return _delivered(result, fmt)
 
 
+def _plain(accumulator: str | Accumulator) -> Accumulator:
+    found = get_accumulator(accumulator)
+    if found.scale is not None:
+        raise InputError("accumulator: a block-scaled one takes matrices of blocks; expected one without scales")
+    return found
+
+
 def _last(x: NDArray[Any], accumulator: Accumulator, seed: int | None) -> NDArray[Any]:
     """Sums along the last axis."""
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -168,7 +179,7 @@ def _last(x: NDArray[Any], accumulator: Accumulator, seed: int | None) -> NDArra
         # Rows side by side in the vector lanes.
         found = matmul(ones, rows.T, accumulator=accumulator, seed=seed)
     except InputError as error:
-        raise InputError(str(error).replace("a, b: products", "x: elements").replace("b: holds", "x: holds")) from None
+        raise InputError(re.sub("^(a, b|a|b): (products)?", lambda m: "x: elements" if m[2] else "x: ", str(error))) from None
     return np.asarray(found)[0].reshape(x.shape[:-1])
 
 
@@ -194,7 +205,7 @@ def _rounder(fmt: str | Format) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
 
 def _values_in(x: Any, field: str, rounded: Callable[[NDArray[Any]], NDArray[Any]], fmt: str | Format) -> NDArray[np.float64]:
-    values = as_values(x.detach().cpu().numpy() if is_tensor(x) else x, field).astype(np.float64)
+    values = as_values(x, field).astype(np.float64)
     if not np.array_equal(rounded(values), values, equal_nan=True):
         raise InputError(f"{field}: holds values that {get_format(fmt).name!r} does not have; expected values quantised to it")
     return values
@@ -208,15 +219,13 @@ def _delivered(values: NDArray[Any], fmt: str | Format) -> NDArray[Any]:
 
 
 def _checked_axis(axis: int, axes: int) -> int:
-    if not isinstance(axis, int | np.integer) or not -axes <= axis < axes:
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool) or not -axes <= axis < axes:
         raise InputError(f"axis: expected one of {axes} axes, got {axis!r}")
     return int(axis)
 
 
-def _through_array(function: Callable[[Any], Any], x: Any) -> Any:
+def _through_array(function: Callable[[Any], Any], x: Any, name: str) -> Any:
     """A function of arrays for a tensor of any device, by way of the host."""
     import torch
 
-    values = x.detach().cpu()
-    values = values if values.dtype in (torch.float32, torch.float64) or not values.is_floating_point() else values.float()
-    return torch.from_numpy(np.ascontiguousarray(function(values.numpy()))).to(x.device)
+    return torch.from_numpy(np.asarray(function(host(x, "x", name)))).to(x.device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from numerics._product_operands import as_array
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FloatFormat, Format, get_format
 from numerics.quantizer import make_draw, quantize, stream_key
@@ -79,7 +80,7 @@ class RoundedArithmetic:
 
     def round(self, x: Any) -> Any:
         """The values of the format that ``x`` rounds to; float64."""
-        values = np.asarray(x, np.float64)
+        values = np.asarray(as_array(x, "x", "RoundedArithmetic"), np.float64)
         if not self.exact:
             seed = None
             if self._stream is not None:
@@ -133,9 +134,9 @@ class RoundedArithmetic:
             InputError: no such axis, an unknown order, a block below 1.
         """
         check_order(order, block)
-        values = np.asarray(x, np.float64)
-        if not -values.ndim <= axis < values.ndim:
-            raise InputError(f"axis: expected one of the {values.ndim} dimensions of x, got {axis}")
+        values = np.asarray(as_array(x, "x", "RoundedArithmetic"), np.float64)
+        if not isinstance(axis, int | np.integer) or isinstance(axis, bool) or not -values.ndim <= axis < values.ndim:
+            raise InputError(f"axis: expected one of the {values.ndim} dimensions of x, got {axis!r}")
         # Additions run over the first axis, each on all the others at once.
         terms = np.moveaxis(values, axis, 0)
         if terms.size == 0:
@@ -143,7 +144,9 @@ class RoundedArithmetic:
         if order == "pairwise":
             return self._pairwise(terms)
         known = self.rounding != "stochastic" and self.overflow in (None, "ieee", "saturate") and not self.exact
-        if known and (order != "kahan" or self.rounding.startswith("nearest")):
+        # The kernel adds to zero, which clips an Inf; ``add`` takes the first term as it is.
+        clips = (self.overflow or default_overflow(self.format)) == "saturate" and not np.isfinite(terms).all()
+        if known and not clips and (order != "kahan" or self.rounding.startswith("nearest")):
             return self._by_kernel(terms, order, block)
         return self._kahan(terms) if order == "kahan" else self._blocked(terms, block if order == "blocked" else len(terms))
 
@@ -204,7 +207,7 @@ class RoundedArithmetic:
         Raises:
             InputError: not two vectors of one length.
         """
-        left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        left, right = (np.asarray(as_array(v, field, "dot"), np.float64) for field, v in (("a", a), ("b", b)))
         if left.ndim != 1 or left.shape != right.shape:
             raise InputError(f"a, b: expected two vectors of one length, got shapes {left.shape} and {right.shape}")
         return float(self.sum(self.multiply(left, right), order=order, block=block))
@@ -215,7 +218,7 @@ class RoundedArithmetic:
         Raises:
             InputError: other shapes.
         """
-        matrix, vector = np.asarray(a, np.float64), np.asarray(x, np.float64)
+        matrix, vector = (np.asarray(as_array(v, field, "matvec"), np.float64) for field, v in (("a", a), ("x", x)))
         if matrix.ndim != 2 or vector.shape != matrix.shape[1:]:
             raise InputError(f"a, x: expected shapes (m, n) and (n,), got {matrix.shape} and {vector.shape}")
         return np.asarray(self.sum(self.multiply(matrix, vector), axis=1, order=order, block=block))

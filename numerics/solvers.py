@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from numerics._product_operands import as_array
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, Format, get_format
 from numerics.rounded import RoundedArithmetic, SumOrder, check_order
@@ -162,6 +163,8 @@ def solve_lu(
     Raises:
         InputError: failed factors, another shape; as ``RoundedArithmetic``.
     """
+    if not isinstance(factors, LUFactors):
+        raise InputError(f"factors: expected the LUFactors that lu_factor gives, got {type(factors).__name__}")
     if factors.failure is not None:
         raise InputError(f"factors: expected those of a factorisation that succeeded, got {factors.failure!r}")
     arithmetic = RoundedArithmetic(factors.format if fmt is None else fmt, rounding=rounding, seed=seed)
@@ -333,7 +336,8 @@ class ConjugateGradients:
         converged: whether ‖b − Ax‖ came to the tolerance.
         end: how it ended.
         iterations: steps made.
-        residual_norms: ‖r‖ / ‖b‖ of the residual that the recurrence carries, before each step and after the last; the 2-norm.
+        residual_norms: ‖r‖ / ‖b‖ (0 where b is 0) of the residual that the recurrence carries, before each step and after the
+            last; the 2-norm.
         true_residual_norms: ‖b − Ax‖ / ‖b‖ of the same iterates, computed in float64.
     """
 
@@ -367,7 +371,7 @@ def conjugate_gradients(
 
     Args:
         a: symmetric, finite numbers, shape (n, n).
-        b: finite numbers, shape (n,), not all 0.
+        b: finite numbers, shape (n,); the solution for b = 0 is 0, in no step.
         fmt, rounding, seed: see ``numerics.rounded.RoundedArithmetic``.
         sum_format: of dot products and matrix-vector products; ``fmt`` unless given.
         order, block: of their sums; see ``numerics.rounded.SumOrder``.
@@ -384,10 +388,12 @@ def conjugate_gradients(
     if not np.array_equal(matrix, matrix.T):
         raise InputError(f"a: expected a symmetric matrix, got one that differs by up to {np.abs(matrix - matrix.T).max():g}")
     right = _right_side(b, len(matrix))
-    if right.ndim != 1 or not right.any():
-        raise InputError(f"b: expected shape ({len(matrix)},) and a number other than 0, got shape {right.shape}")
+    if right.ndim != 1:
+        raise InputError(f"b: expected shape ({len(matrix)},), got shape {right.shape}")
     limit = 10 * len(right) if most_iterations is None else most_iterations
     _check_limits(tolerance, limit)
+    if not right.any():
+        return ConjugateGradients(np.zeros(len(right)), True, "converged", 0, (0.0,), (0.0,))
     rounded_matrix = np.asarray(vectors.round(matrix))
     matrix_of_sums = np.asarray(sums.round(rounded_matrix))
     size = float(np.linalg.norm(right))
@@ -444,7 +450,7 @@ def _finite(values: NDArray[np.float64], field: str) -> None:
 
 
 def _square(a: Any, field: str = "a") -> NDArray[np.float64]:
-    matrix = np.asarray(a)
+    matrix = as_array(a, field, "a solver")
     if matrix.dtype.kind not in "fiu" or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise InputError(f"{field}: expected real numbers of shape (n, n), got {matrix.dtype} of shape {matrix.shape}")
     matrix = matrix.astype(np.float64)
@@ -453,7 +459,7 @@ def _square(a: Any, field: str = "a") -> NDArray[np.float64]:
 
 
 def _right_side(b: Any, n: int) -> NDArray[np.float64]:
-    right = np.asarray(b)
+    right = as_array(b, "b", "a solver")
     if right.dtype.kind not in "fiu" or right.ndim not in (1, 2) or right.shape[0] != n:
         raise InputError(f"b: expected real numbers of shape ({n},) or ({n}, m), got {right.dtype} of shape {right.shape}")
     right = right.astype(np.float64)
@@ -462,7 +468,7 @@ def _right_side(b: Any, n: int) -> NDArray[np.float64]:
 
 
 def _check_limits(tolerance: float, most_iterations: int) -> None:
-    if not 0 < tolerance < 1:
-        raise InputError(f"tolerance: expected a number between 0 and 1, got {tolerance}")
+    if not isinstance(tolerance, int | float | np.floating) or not 0 < tolerance < 1:
+        raise InputError(f"tolerance: expected a number between 0 and 1, got {tolerance!r}")
     if not isinstance(most_iterations, int | np.integer) or isinstance(most_iterations, bool) or most_iterations < 0:
         raise InputError(f"most_iterations: expected an integer ≥ 0, got {most_iterations!r}")

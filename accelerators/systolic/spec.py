@@ -143,21 +143,18 @@ class SystolicSpec(SpecPart):
     @field_validator("mac_formats")
     @classmethod
     def _known_formats(cls, value: Mapping[str, MacFormat]) -> Mapping[str, MacFormat]:
-        for key in value:
-            for part in key.split("*"):
-                get_format(part)
-        return value
+        return {"*".join(get_format(part).name for part in key.split("*")): mac for key, mac in value.items()}
 
     @field_validator("conversions")
     @classmethod
     def _known_conversions(cls, value: Mapping[str, Conversion]) -> Mapping[str, Conversion]:
-        for key in value:
+        found = {}
+        for key, conversion in value.items():
             source, arrow, target = key.partition("->")
             if not arrow:
                 raise ValueError(f'{key!r} must read "from->to", such as "fp32->int8"')
-            get_format(source)
-            get_format(target)
-        return value
+            found[f"{get_format(source).name}->{get_format(target).name}"] = conversion
+        return found
 
     @model_validator(mode="after")
     def _defaults_run(self) -> SystolicSpec:

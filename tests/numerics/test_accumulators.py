@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from numerics.accumulator import Accumulator, Promotion, accumulator_names, get_accumulator
@@ -68,6 +69,11 @@ def test_no_name_is_without_a_row():
         ("blackwell.tcgen05.fp4", "blackwell.tcgen05.k32.e2m1.f32"),
         ("blackwell.tcgen05.nvf4", "blackwell.tcgen05.k64.nvf4.f32"),
         ("volta.mma.f16", "volta.mma.k4.f16.f32"),
+        ("Hopper.WGMMA.E4M3", "hopper.wgmma.k32.e4m3.f32"),
+        ("Deepseek", "deepseek"),
+        ("hopper.wgmma.k32.e4m3.e8m13", "hopper.wgmma.k32.e4m3.f32"),
+        ("hopper.wgmma.e4m3.e5m2.e8m13", "hopper.wgmma.k32.e4m3.e5m2.f32"),
+        ("ada.mma.k16.e5m2.e8m13", "ada.mma.k16.e5m2.f32"),
     ],
 )
 def test_aliases(alias, name):
@@ -82,9 +88,31 @@ def test_ambiguous_or_unknown_names(name):
         get_accumulator(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("E4M3", "unknown name 'E4M3'; did you mean .*'e4m3fn'"),
+        ("Hooper.WGMMA.E4M3", "unknown name 'Hooper.WGMMA.E4M3'; did you mean 'hopper.wgmma.e4m3'"),
+        ("blackwell.tcgen05.fp6", "leaves open which fp6; expected 'e2m3' or 'e3m2'"),
+        ("blackwell.tcgen05.k32.e4m3.e8m13", "unknown name"),
+    ],
+)
+def test_hints(name, message):
+    with pytest.raises(InputError, match=f"^accumulator: .*{message}"):
+        get_accumulator(name)
+
+
+def test_integers_of_numpy():
+    found = Accumulator(order="tree", group=np.int64(4), promotion=Promotion(np.int32(8)))
+    assert found == Accumulator(order="tree", group=4, promotion=Promotion(8))
+    assert type(found.group) is int
+    assert type(found.promotion.interval) is int
+
+
 def test_general_names():
     assert get_accumulator("bf16") == Accumulator(format=get_format("bf16"))
     assert get_accumulator("int32") == Accumulator(format=get_format("int32"))
+    assert get_accumulator("INT32_Saturate") == get_accumulator("int32_saturate")
     assert get_accumulator("int32_saturate") == Accumulator(format=get_format("int32"), overflow="saturate")
     assert get_accumulator("e2m1fn").overflow == "saturate"
     deepseek = get_accumulator("deepseek")
@@ -107,7 +135,7 @@ FUSED = {"order": "fused", "group": 8, "fraction_bits": 24}
         ({"format": "uint8"}, "format: an integer accumulator is signed"),
         ({"format": "e8m0fnu"}, "format: sums need a sign and a zero"),
         ({"format": "e11m20"}, "format: expected fp64, or exponents from"),
-        ({"format": "e2m1fn"}, "overflow: 'e2m1fn' has neither Inf nor NaN"),
+        ({"format": "e2m1fn", "overflow": "ieee"}, "overflow: 'e2m1fn' has neither Inf nor NaN"),
         ({"format": "fp64", "rounding": "up"}, "format: 'fp64' takes nearest_even"),
         ({"format": "e8m30", "rounding": "stochastic"}, "rounding: 'stochastic' needs a format of at most 27"),
         ({"rounding": "nearest"}, "rounding: unknown name 'nearest'"),
@@ -138,6 +166,10 @@ FUSED = {"order": "fused", "group": 8, "fraction_bits": 24}
         ({"scale": "e8m0fnu"}, "scale: a scale's format and scale_block go together"),
         ({"scale": "e8m0fnu", "scale_block": 32}, "scale: expected a float format, with order 'fused'"),
         (FUSED | {"scale": "e8m0fnu", "scale_block": 32}, "a_formats: block-scaled operands have a format"),
+        ({"a_formats": None}, "a_formats: expected a tuple of names of float formats, such as .*, got None"),
+        ({"b_formats": "e4m3fn"}, "b_formats: expected a tuple of names of float formats, such as .*, got 'e4m3fn'"),
+        ({"promotion": 128}, r"promotion: expected a Promotion, such as Promotion\(128, 'fp32'\), got 128"),
+        ({"compensated": "yes"}, "compensated: expected True or False, got 'yes'"),
         ({"a_formats": ("int8",)}, "a_formats: expected float formats, got 'int8'"),
     ],
 )

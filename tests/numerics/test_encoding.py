@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from exact_rounding import code_value
 from float_strata import assert_same_floats, fp32_strata
 
@@ -139,12 +140,44 @@ def test_layouts_and_sizes():
         assert decode(int(codes[0, 0]), name) == decode(codes, name)[0, 0]
 
 
-@pytest.mark.parametrize("name", [n for n in format_names() if not n.startswith(("complex", "mx", "nvfp4")) and "64" not in n])
+@pytest.mark.parametrize(
+    "name", [n for n in format_names() if not n.startswith(("bool", "complex", "mx", "nvfp4")) and "64" not in n]
+)
 def test_every_named_format_goes_there_and_back(name):
     x = np.random.default_rng(0).normal(0, 2, 300)
     expected = quantize(x, name)
     np.testing.assert_array_equal(decode(encode(x, name), name, dtype=np.float64), expected)
     np.testing.assert_array_equal(quantize(expected, name), expected)
+
+
+@pytest.mark.parametrize("name", ["int8", "int5", "int4_symmetric", "int12", "int16", "q2.3", "q4.12", "q8.16"])
+def test_codes_in_the_signed_type_of_their_width(name):
+    fmt = get_format(name)
+    signed = np.dtype(f"i{unsigned([0], fmt.bits).itemsize}")
+    codes = np.array([fmt.code_min, -3, -1, 0, 1, fmt.code_max], signed)
+    for given in (codes, torch.from_numpy(codes)):
+        np.testing.assert_array_equal(decode(given, name), codes * fmt.step)
+    np.testing.assert_array_equal(decode(encode(codes * fmt.step, name).view(signed), name), codes * fmt.step)
+    np.testing.assert_array_equal(decode(codes.reshape(2, 3).T, name), codes.reshape(2, 3).T * fmt.step)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, np.float64, "float64", np.dtype("float64")], ids=str)
+def test_types_of_either_library_are_asked_for(dtype):
+    codes = np.array([1, 130], np.uint8)
+    for given in (codes, torch.from_numpy(codes)):
+        values = decode(given, "e4m3fn", dtype=dtype)
+        assert str(values.dtype).removeprefix("torch.") == "float64"
+        assert type(values) is type(given)
+        assert values.tolist() == [2.0**-9, -(2.0**-8)]
+    blocks = encode(np.float32([1, -2] * 16), "mxfp4")
+    assert decode(blocks, dtype=dtype).tolist() == [1, -2] * 16
+
+
+def test_a_shape_is_of_any_integers():
+    packed = encode(np.float32([1, 2, 3]), "e2m1fn", packed=True)
+    for shape in (3, [3], (np.int64(3),), torch.Size([3])):
+        assert decode(packed, "e2m1fn", shape=shape).tolist() == [1, 2, 3]
+    assert decode(packed[:0], "e2m1fn", shape=(0, 4)).shape == (0, 4)
 
 
 CODES = np.zeros(3, np.uint8)
@@ -171,6 +204,23 @@ BLOCKS = encode(np.zeros(32), "mxfp4")
         ),
         (lambda: decode(CODES, "e4m3fn", dtype=np.int32), "dtype: expected float32 or float64, got int32"),
         (lambda: decode(CODES, "e4m3fn", dtype=np.float16), "dtype: expected float32 or float64, got float16"),
+        (lambda: decode(CODES, "e4m3fn", dtype=torch.float16), "dtype: expected float32 or float64, got float16"),
+        (lambda: decode(CODES, "e4m3fn", dtype="junk"), "dtype: expected float32 or float64, got 'junk'"),
+        (lambda: decode(CODES, "e4m3fn", dtype=None), "dtype: expected float32 or float64, got None"),
+        (lambda: decode(CODES, "e4m3fn", shape=(6.0,)), "shape: expected integers ≥ 0, got (6.0,)"),
+        (lambda: decode(CODES, "e4m3fn", shape=(-2, -3)), "shape: expected integers ≥ 0, got (-2, -3)"),
+        (lambda: decode(CODES, "e4m3fn", shape=True), "shape: expected integers ≥ 0, got True"),
+        (lambda: decode(torch.zeros(3, dtype=torch.uint8), "fp16", shape="3"), "shape: expected integers ≥ 0, got '3'"),
+        (lambda: decode(CODES, "int32"), "dtype: float32 cannot hold the values of 'int32'; expected float64"),
+        (lambda: decode(np.int8([-9, 3]), "int4"), "codes: expected -8 to 15 (4 bits), got -9"),
+        (lambda: decode(np.int8([16]), "int4"), "codes: expected 0 to 15 (4 bits), got 16"),
+        (
+            lambda: decode(np.int8([-128]), "int8_symmetric"),
+            "codes: 'int8_symmetric' does not use code 128 (its smallest value is -127)",
+        ),
+        (lambda: decode(np.int8([-5]), "uint8"), "codes: expected 0 to 255 (8 bits), got -5"),
+        (lambda: decode(np.int8([-5]), "e4m3fn"), "codes: expected 0 to 255 (8 bits), got -5"),
+        (lambda: decode(np.int16([-5]), "int8"), "codes: expected 0 to 255 (8 bits), got -5"),
         (lambda: decode(CODES, "fp64"), "dtype: float32 cannot hold the values of 'fp64'; expected float64"),
         (lambda: decode(CODES, "e8m24"), "dtype: float32 cannot hold the values of 'e8m24'; expected float64"),
         (lambda: decode(CODES, "e4m3fn", scale=0), "scale: expected positive, finite numbers, got 0.0"),

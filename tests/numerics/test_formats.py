@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,7 @@ from numerics import (
     register_format,
 )
 from numerics import formats as formats_module
-from numerics.formats import is_float
+from numerics.formats import dynamic_format, is_float
 
 NAMES = format_names()
 TORCH_FLOATS = {
@@ -295,12 +296,91 @@ E4M3, E8M0 = get_format("e4m3"), get_format("e8m0fnu")
             lambda: BlockFormat("b", E4M3, 8, FloatFormat("s", 4, 3, specials="none")),
             "format 'b': scale: 's' has no NaN to mark a block with; expected one that has",
         ),
+        (lambda: FloatFormat("f", 4.5, 3), "format 'f': exponent_bits: expected an integer, got 4.5"),
+        (lambda: FloatFormat("f", "4", 3), "format 'f': exponent_bits: expected an integer, got '4'"),
+        (lambda: FloatFormat("f", 4, True), "format 'f': mantissa_bits: expected an integer, got True"),
+        (lambda: FloatFormat("f", 4, 3, bias=1.5), "format 'f': bias: expected an integer, got 1.5"),
+        (lambda: FloatFormat("f", 4, 3, bias="1"), "format 'f': bias: expected an integer, got '1'"),
+        (
+            lambda: FloatFormat("f", 4, 3, storage_bits=-5),
+            "format 'f': storage_bits: expected at least the 8 of a code, got -5",
+        ),
+        (
+            lambda: FloatFormat("f", 4, 3, storage_bits=7),
+            "format 'f': storage_bits: expected at least the 8 of a code, got 7",
+        ),
+        (lambda: FloatFormat("f", 4, 3, storage_bits=8.0), "format 'f': storage_bits: expected an integer, got 8.0"),
+        (lambda: FloatFormat("f", 4, 3, signed=1), "format 'f': signed: expected True or False, got 1"),
+        (lambda: FloatFormat("f", 4, 3, zero=None), "format 'f': zero: expected True or False, got None"),
+        (lambda: FloatFormat("f", 4, 3, subnormals="no"), "format 'f': subnormals: expected True or False, got 'no'"),
+        (lambda: FloatFormat(None, 4, 3), "format: name: expected a name such as 'bf16', got None"),
+        (lambda: IntFormat("", 4), "format: name: expected a name such as 'bf16', got ''"),
+        (lambda: FixedFormat(2.5, 3, 1), "format: name: expected a name such as 'bf16', got 2.5"),
+        (lambda: CodebookFormat(1, (0, 1)), "format: name: expected a name such as 'bf16', got 1"),
+        (lambda: BlockFormat(2, E4M3, 8, E8M0), "format: name: expected a name such as 'bf16', got 2"),
+        (lambda: IntFormat("i", 4.0), "format 'i': bits: expected an integer, got 4.0"),
+        (lambda: IntFormat("i", "4"), "format 'i': bits: expected an integer, got '4'"),
+        (lambda: IntFormat("i", 4, symmetric=1), "format 'i': symmetric: expected True or False, got 1"),
+        (lambda: FixedFormat("q", 2.5, 3), "format 'q': integer_bits: expected an integer, got 2.5"),
+        (lambda: FixedFormat("q", 2, "3"), "format 'q': fraction_bits: expected an integer, got '3'"),
+        (lambda: FixedFormat("q", 2, 3, signed=0), "format 'q': signed: expected True or False, got 0"),
+        (lambda: CodebookFormat("c", None), "format 'c': values: expected a sequence of numbers, got None"),
+        (lambda: CodebookFormat("c", ("x", "y")), "format 'c': values: expected numbers, got 'x'"),
+        (lambda: CodebookFormat("c", "01"), "format 'c': values: expected numbers, got '0'"),
+        (lambda: CodebookFormat("c", (0, 1j)), "format 'c': values: expected numbers, got 1j"),
+        (lambda: BlockFormat("b", E4M3, 1.5, E8M0), "format 'b': block_size: expected an integer, got 1.5"),
+        (lambda: BlockFormat("b", E4M3, True, E8M0), "format 'b': block_size: expected an integer, got True"),
+        (lambda: BlockFormat("b", E4M3, 8, E8M0, tensor_scale=1), "format 'b': tensor_scale: expected True or False, got 1"),
+        (lambda: BlockFormat("b", E4M3, 8, get_format("int8")), "format 'b': scale: expected a float format, got 'int8'"),
+        (lambda: BlockFormat("b", E4M3, 8, "int8"), "format 'b': scale: expected a float format, got 'int8'"),
+        (lambda: BlockFormat("b", E4M3, 8, None), "format 'b': scale: expected a float format, got None"),
+        (
+            lambda: BlockFormat("b", get_format("nf4"), 8, E8M0),
+            "format 'b': element: expected a float, integer or fixed-point format, got 'nf4'",
+        ),
+        (
+            lambda: BlockFormat("b", "pf16", 8, E8M0),
+            "format 'b': element: unknown name 'pf16'; did you mean 'fp16' or 'bf16' or 'fp64'?",
+        ),
+        (lambda: register_format(3), "format: expected a format such as IntFormat('mine', 5), got 3"),
+        (lambda: dynamic_format(8.0), "bits: expected an integer, got 8.0"),
+        (lambda: E4M3.storage_bytes(-1), "elements: expected ≥ 0, got -1"),
+        (lambda: get_format("nf4").storage_bytes(2.5), "elements: expected an integer, got 2.5"),
+        (lambda: get_format("mxfp4").storage_bytes(-32), "elements: expected ≥ 0, got -32"),
+        (
+            lambda: get_format("mxfp4").table(),
+            "format 'mxfp4': table: a code's value depends on its block's scale; "
+            "expected the element ('e2m1fn') or the scale ('e8m0fnu')",
+        ),
     ],
 )
 def test_a_field_out_of_range_is_named(build, message):
     with pytest.raises(InputError) as caught:
         build()
     assert str(caught.value) == message
+
+
+def test_numpys_integers_and_booleans_are_kept_as_pythons():
+    made = FloatFormat("f", np.int64(4), np.uint8(3), bias=np.int32(7), signed=np.bool_(False), storage_bits=np.int16(8))
+    assert made == FloatFormat("f", 4, 3, bias=7, signed=False, storage_bits=8)
+    for value in (made.exponent_bits, made.mantissa_bits, made.bias, made.storage_bits):
+        assert type(value) is int
+    assert made.signed is False
+    assert type(IntFormat("i", np.int64(4)).bits) is type(BlockFormat("b", "e4m3fn", np.int8(8), "bf16").block_size) is int
+    assert CodebookFormat("c", np.float32([0, 0.5])).values == (0.0, 0.5)
+
+
+def test_a_block_is_made_of_names():
+    made = BlockFormat("a", "e4m3fn", 32, "e8m0fnu")
+    assert made == BlockFormat("a", get_format("e4m3fn"), 32, get_format("e8m0fnu"))
+    assert BlockFormat("a", "q2.6", 32, "float8_e8m0fnu").scale is get_format("e8m0fnu")
+
+
+def test_the_range_of_blocks_and_steps():
+    mxfp4, own = get_format("mxfp4"), BlockFormat("own", "int4", 8, "fp16")
+    assert (mxfp4.min, mxfp4.max, mxfp4.smallest_subnormal) == (-6 * 2.0**127, 6 * 2.0**127, 0.5 * 2.0**-127)
+    assert (own.min, own.max, own.smallest_subnormal) == (-8 * 65504.0, 7 * 65504.0, 2.0**-24)
+    assert (get_format("int8").eps, get_format("q4.12").eps) == (1, 2.0**-12)
 
 
 def test_the_documentation_names_every_format():
@@ -341,6 +421,59 @@ def test_what_only_resembles_a_format_is_refused(name):
         get_format(name)
 
 
-def test_a_format_is_asked_for_by_name():
-    with pytest.raises(InputError, match=r"^format: expected a name such as 'bf16', got 16$"):
-        get_format(16)
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("q40.40", "fixed point has 1 to 64 bits, this 80"),
+        ("uq0.0", "fixed point has 1 to 64 bits, this 0"),
+        ("e12m3", "a float has 1 to 11 exponent and 1 to 52 mantissa bits, this 12 and 3"),
+        ("int17", "integers of up to 16, of 32 and of 64 bits have names; others are made, as IntFormat('int17', bits) is"),
+        ("uint33", "integers of up to 16, of 32 and of 64 bits have names; others are made, as IntFormat('uint33', bits) is"),
+        ("E4M3", "did you mean 'e4m3fn' (OCP) or 'e4m3' (IEEE-like)?"),
+        ("E2M1", "did you mean 'e2m1fn' (OCP) or 'e2m1' (IEEE-like)?"),
+        ("float8_e2m1fn", "did you mean 'e2m1fn' or 'e2m3fn'?"),
+    ],
+)
+def test_a_name_close_to_a_rule_is_told_the_rule(name, hint):
+    with pytest.raises(InputError) as caught:
+        get_format(name)
+    assert str(caught.value) == f"format: unknown name {name!r}; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("float64", "fp64"), ("double", "fp64"), ("float32", "fp32"), ("float", "fp32"), ("tfloat32", "tf32"),
+        ("bfloat16", "bf16"), ("float16", "fp16"), ("half", "fp16"), ("float8_e4m3fn", "e4m3fn"), ("float8_e5m2", "e5m2"),
+        ("float8_e4m3fnuz", "e4m3fnuz"), ("float8_e5m2fnuz", "e5m2fnuz"), ("float8_e4m3", "e4m3"), ("float8_e3m4", "e3m4"),
+        ("float8_e4m3b11fnuz", "e4m3b11fnuz"), ("float8_e8m0fnu", "e8m0fnu"), ("float4_e2m1fn", "e2m1fn"),
+        ("float6_e2m3fn", "e2m3fn"), ("float6_e3m2fn", "e3m2fn"), ("E4M3FN", "e4m3fn"), ("BF16", "bf16"), ("E5M2", "e5m2"),
+        ("MXFP4", "mxfp4"), ("Q4.12", "q4.12"), ("Float16", "fp16"),
+        *((dtype, name) for table in (TORCH_FLOATS, TORCH_INTS) for name, dtype in table.items()),
+        (torch.bool, "bool"), (torch.float8_e8m0fnu, "e8m0fnu"),
+        (np.float16, "fp16"), (np.float32, "fp32"), (np.double, "fp64"), (np.int8, "int8"), (np.bool_, "bool"),
+        (np.dtype("float64"), "fp64"), (np.dtype(">f4"), "fp32"), (np.dtype(np.uint16), "uint16"),
+        *((getattr(ml_dtypes, n), n.partition("_")[2]) for n in dir(ml_dtypes) if n.startswith("float")),
+        (ml_dtypes.bfloat16, "bf16"), (np.dtype(ml_dtypes.float8_e4m3), "e4m3"), (ml_dtypes.int4, "int4"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_dtypes_are_called_is_understood(spelling, name):
+    found = get_format(spelling)
+    assert found == get_format(name)
+    assert found.name == name
+
+
+@pytest.mark.usefixtures("registry")
+def test_another_spelling_of_a_name_is_taken():
+    with pytest.raises(
+        InputError, match=r"^format: the name 'BFloat16' belongs to FloatFormat\(name='bf16', .*; give yours another$"
+    ):
+        register_format(IntFormat("BFloat16", 5))
+
+
+@pytest.mark.parametrize("given", [16, float, np.float32(1), None, torch.zeros(1)], ids=str)
+def test_a_format_is_asked_for_by_name(given):
+    with pytest.raises(InputError) as caught:
+        get_format(given)
+    assert str(caught.value) == f"format: expected a name such as 'bf16', got {given!r}"

@@ -1,5 +1,7 @@
 """Packed codes against Python's integers."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,29 @@ def test_codes_lie_in_one_integer_the_first_lowest(bits, count, seed):
     back = unpack(packed, bits, count)
     np.testing.assert_array_equal(back, codes)
     assert back.dtype == (np.uint8 if bits <= 8 else np.uint16)
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_many_codes_are_packed_piece_by_piece(bits):
+    """Beyond one piece, and not a whole number of them; the codes at either side of each seam are read from one integer."""
+    codes = np.random.default_rng(bits).integers(0, 1 << bits, 3 * (1 << 16) + 5).astype(np.uint8 if bits <= 8 else np.uint16)
+    packed = pack(codes, bits)
+    np.testing.assert_array_equal(unpack(packed, bits, codes.size), codes)
+    whole = int.from_bytes(packed.tobytes(), "little")
+    for place in (0, (1 << 16) - 1, 1 << 16, (2 << 16) - 1, 2 << 16, codes.size - 1):
+        assert (whole >> (place * bits)) & ((1 << bits) - 1) == codes[place]
+    assert whole >> (codes.size * bits) == 0
+
+
+@pytest.mark.parametrize("bits", [1, 4, 6, 12])
+def test_packing_takes_at_most_twice_its_result(bits):
+    codes = np.zeros(1 << 23, np.uint8 if bits <= 8 else np.uint16)
+    pack(codes[:8], bits)
+    tracemalloc.start()
+    packed = pack(codes, bits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.2 * packed.nbytes
 
 
 def test_any_shape_and_layout_is_taken_in_c_order():
@@ -54,6 +79,11 @@ def test_blocks_pack_with_their_axis_last(name, axis):
         (lambda: pack(np.array([-1]), 5), "codes: expected 0 to 31 (5 bits), got -1"),
         (lambda: pack(np.array([1.0]), 5), "codes: expected integers, got float64"),
         (lambda: pack(np.array([1]), 17), "bits: expected 1 to 16, got 17"),
+        (lambda: pack(np.array([1]), 2.0), "bits: expected an integer, got 2.0"),
+        (lambda: pack(np.array([1]), True), "bits: expected an integer, got True"),
+        (lambda: unpack(np.zeros(1, np.uint8), 2.0, 4), "bits: expected an integer, got 2.0"),
+        (lambda: unpack(np.zeros(1, np.uint8), 2, 4.0), "count: expected an integer, got 4.0"),
+        (lambda: unpack(np.zeros(0, np.uint8), 2, -1), "count: expected ≥ 0, got -1"),
         (lambda: unpack(np.zeros(1, np.uint8), 0, 8), "bits: expected 1 to 16, got 0"),
         (lambda: unpack(np.zeros(3, np.uint8), 6, 5), "packed: 5 codes of 6 bits take 4 bytes, got 3"),
         (lambda: unpack(np.zeros(4, np.uint16), 8, 4), "packed: expected bytes (uint8), got uint16"),

@@ -512,6 +512,98 @@ def test_bad_input(arguments, message):
         matmul(a, b, **arguments)
 
 
+def test_block_codes_of_tensors_give_tensors():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(23)
+    x, y = (rng.standard_normal(s).astype(np.float32) for s in ((3, 64), (64, 5)))
+    accumulator = "blackwell.tcgen05.mxf4"
+    arrays = numerics.encode(x, "mxfp4", axis=1), numerics.encode(y, "mxfp4", axis=0)
+    tensors = (
+        numerics.encode(torch.from_numpy(x), "mxfp4", axis=1),
+        numerics.encode(torch.from_numpy(y), "mxfp4", axis=0),
+    )
+    out = torch.empty(3, 5, dtype=torch.float64)
+    found = matmul(*tensors, accumulator=accumulator, bias=torch.ones(5), out=out)
+    assert found is out
+    assert np.array_equal(found.numpy(), matmul(*arrays, accumulator=accumulator, bias=np.ones(5)))
+    assert isinstance(matmul(*tensors, accumulator=accumulator), torch.Tensor)
+
+
+def test_a_call_that_fails_leaves_out_as_it_was():
+    torch = pytest.importorskip("torch")
+    for value in (math.nan, math.inf, 0.5):
+        a = np.array([[value, 1.0], [3.0, 1.0]])
+        out = np.full((2, 2), 7, np.int32)
+        with pytest.raises(InputError, match="out: int32 cannot hold the result; expected float32"):
+            matmul(a, np.eye(2), out=out)
+        tensor = torch.full((2, 2), 7, dtype=torch.int32)
+        with pytest.raises(InputError, match=r"out: torch.int32 cannot hold the result; expected torch.float32"):
+            matmul(torch.from_numpy(a), torch.eye(2), out=tensor)
+        assert out.tolist() == tensor.tolist() == [[7, 7]] * 2
+    nan = matmul(torch.full((1, 1), math.nan), torch.ones(1, 1), out=torch.empty(1, 1, dtype=torch.float64))
+    assert math.isnan(nan.item())
+
+
+def test_tensors_that_are_refused():
+    torch = pytest.importorskip("torch")
+    x, w = torch.ones(2, 2), torch.ones(2, 2, requires_grad=True)
+    image = torch.ones(1, 1, 2, 2, requires_grad=True)
+    message = "requires a gradient, which {} does not pass; expected detached tensors, or numerics.emulate"
+    for call, field, name in (
+        (lambda: matmul(w, x), "a", "matmul"),
+        (lambda: matmul(x, w), "b", "matmul"),
+        (lambda: matmul(x, x, bias=w), "bias", "matmul"),
+        (lambda: matmul(x.numpy(), x.numpy(), bias=w), "bias", "matmul"),
+        (lambda: matmul(x, x, out=w), "out", "matmul"),
+        (lambda: dot(x[0], w[0]), "b", "dot"),
+        (lambda: conv2d(image, image.detach()), "x", "conv2d"),
+        (lambda: conv2d(image.detach(), image), "weight", "conv2d"),
+    ):
+        with pytest.raises(InputError, match=f"^{field}: {message.format(name)}$"):
+            call()
+    with torch.no_grad():
+        assert matmul(w, x).tolist() == [[2.0, 2.0]] * 2
+    with pytest.raises(InputError, match=r"^a: expected a dense tensor, got layout torch.sparse_coo"):
+        matmul(x.to_sparse(), x)
+    with pytest.raises(InputError, match=r"^b: expected a tensor with values, got one on the meta device"):
+        matmul(x, x.to("meta"))
+    negated = torch.tensor([[1 + 2j, 3 - 4j]]).conj().imag
+    assert negated.is_neg()
+    assert matmul(negated, torch.eye(2)).tolist() == [[-2.0, 4.0]]
+
+
+def test_an_accumulator_without_nan_takes_finite_numbers():
+    for value in (math.nan, math.inf):
+        for accumulator in ("e2m1fn", Accumulator(format="e2m1fn", order="fused", group=2, fraction_bits=10)):
+            with pytest.raises(InputError, match=r"^b: holds Inf or NaN, and the accumulator's 'e2m1fn' has no NaN"):
+                matmul(np.ones((1, 2)), np.array([[1.0], [value]]), accumulator=accumulator)
+    assert dot(np.ones(9), np.ones(9), accumulator=Accumulator(format="e2m1fn")) == 4  # 4 + 1 is a tie
+    assert dot([4.0, 4.0], [1, 1], accumulator=Accumulator(format="e2m1fn")) == 6
+
+
+def test_overflow_by_default():
+    for name, default in (("e4m3fn", "saturate"), ("fp16", "ieee")):
+        largest = [get_format(name).max] * 2
+        by_default, named = (
+            dot(largest, [1, 1], accumulator=Accumulator(format=name, overflow=overflow)) for overflow in (None, default)
+        )
+        assert by_default == named == (448 if name == "e4m3fn" else math.inf)
+    assert math.isnan(dot([448.0, 448.0], [1, 1], accumulator=Accumulator(format="e4m3fn", overflow="ieee")))
+
+
+def test_factors_that_are_powers_of_two_add_no_bits():
+    x = np.random.default_rng(24).standard_normal(50)
+    powers = 2.0 ** np.random.default_rng(25).integers(-5, 5, 50)
+    for order, group in (("pairwise", None), ("tree", 4), ("exact", None)):
+        found = dot(x, powers, accumulator=Accumulator(format="fp32", order=order, group=group))
+        if order == "exact":
+            assert found == np.float32(math.fsum((x * powers).tolist()))
+        else:
+            assert found == rounded_dot(x.tolist(), powers.tolist(), 0.0, order, group, Rounder(FP32), None, None)
+    with pytest.raises(InputError, match=r"^a, b: products of 53 by 5\d .* as numerics.quantize\(x, 'fp32'\) does, or an"):
+        dot(x, x, accumulator=Accumulator(format="fp32", order="pairwise"))
+
+
 def test_bad_shapes():
     with pytest.raises(InputError, match="b: expected K = 3 rows"):
         matmul(np.ones((2, 3)), np.ones((4, 2)))
@@ -521,6 +613,12 @@ def test_bad_shapes():
         dot(np.ones(3), np.ones(4))
     with pytest.raises(InputError, match="do not broadcast"):
         matmul(np.ones((2, 2, 3)), np.ones((3, 3, 2)))
+    with pytest.raises(InputError, match=r"^a: expected an array of real numbers, rows of one length, got a list"):
+        matmul([[1, 2], [3]], np.ones((2, 2)))
+    with pytest.raises(InputError, match=r"^b: expected an array of real numbers, rows of one length, got a list"):
+        dot([1, 2], [[1, 2], [3]])
+    with pytest.raises(InputError, match=r"^a: dot takes values; expected an array, or matmul for BlockCodes"):
+        dot(numerics.encode(np.ones(32), "mxfp4"), np.ones(32))
 
 
 # --- convolutions ---------------------------------------------------------------------------------------------------------
@@ -560,11 +658,17 @@ def test_conv2d_bad_input():
     x, w = np.ones((1, 4, 5, 5)), np.ones((2, 4, 3, 3))
     for how, message in (
         ({"groups": 2}, "weight: expected"),
+        ({"groups": 1.0}, "^groups: expected an integer ≥ 1, got 1.0"),
+        ({"weight": np.ones((0, 4, 3, 3))}, "^weight: expected at least one output"),
+        ({"weight": np.ones((2, 4, 0, 0))}, "^weight: expected at least one output"),
+        ({"x": x / 2, "accumulator": "int32"}, "^x: an integer accumulator takes integers"),
+        ({"weight": w / 2, "accumulator": "int32"}, "^weight: an integer accumulator takes integers"),
+        ({"x": x / 3, "weight": w / 3, "accumulator": Accumulator(order="pairwise")}, "^weight, x: products of 53 by 53"),
         ({"stride": 0}, "stride: expected an integer"),
         ({"dilation": 3}, "does not fit"),
         ({"bias": np.ones(3)}, "bias: expected one number"),
         ({"accumulator": "blackwell.tcgen05.mxf4"}, "a block-scaled one takes matrices"),
     ):
         with pytest.raises(InputError, match=message):
-            conv2d(x, w, **how)
+            conv2d(**({"x": x, "weight": w} | how))
     assert math.isclose(float(conv2d(x, w)[0, 0, 0, 0]), 36)

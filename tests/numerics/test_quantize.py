@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import tracemalloc
 from fractions import Fraction
 
@@ -344,7 +345,9 @@ def test_an_element_draws_by_its_place_in_the_array():
 # --- arrays ---------------------------------------------------------------------------------------------------------------------
 
 EVERY = [
-    n for n in format_names() if n not in ("complex64", "complex128", "int64", "uint64") and not n.startswith(("mx", "nvfp4"))
+    n
+    for n in format_names()
+    if n not in ("bool", "complex64", "complex128", "int64", "uint64") and not n.startswith(("mx", "nvfp4"))
 ]
 
 
@@ -532,3 +535,45 @@ def test_bad_input_is_named(arguments, message):
     with pytest.raises(InputError) as caught:
         quantize(x, fmt, **arguments)
     assert str(caught.value) == message
+
+
+# --- what a call must not do ----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_mantissa_bit_the_even_significand_wins_on_every_path():
+    fmt = FloatFormat("x", 8, 0, specials="max_is_nan")
+    x = np.array([1.5, 3.0, 6.0, 0.75])
+    for given in (x, x.astype(np.float32)):
+        assert quantize(given, fmt).tolist() == [2.0, 4.0, 8.0, 1.0]
+
+
+def test_what_fails_leaves_out_as_it_was():
+    out = np.zeros(2, np.float16)
+    with pytest.raises(InputError, match=r"^out: float16 cannot hold the result in 'bf16'; expected a type with more bits$"):
+        quantize(np.float32([1, 1e30]), "bf16", out=out)
+    assert out.tolist() == [0, 0]
+    x = np.float32([300, np.nan])
+    with pytest.raises(InputError, match=r"^x: holds a NaN, and 'int8' has none; expected numbers$"):
+        quantize(x, "int8", out=x)
+    assert x[0] == 300
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: quantize([3.0], "bool"), "fmt: 'bool' is there for its bytes only; expected a format of real numbers"),
+        (lambda: quantize([3.0], "e4m3fn", axis=7), "axis: expected -1 to 0 (x has 1 dimensions), got 7"),
+        (lambda: quantize(np.ones(32), "mxfp4", axis=1.0), "axis: expected an integer, got 1.0"),
+        (
+            lambda: quantize(np.ones((0, 33)), "mxfp4"),
+            "axis: expected a length that the block size 32 of 'mxfp4' divides, got 33 (shape (0, 33), axis -1)",
+        ),
+        (
+            lambda: quantize(np.float16([0.3]), "int8", scale=0.1),
+            "x: float16 cannot hold the result in 'int8'; expected float32 or float64, or an out of such a type",
+        ),
+    ],
+)
+def test_more_errors_in_one_line(call, text):
+    with pytest.raises(InputError, match=f"^{re.escape(text)}$"):
+        call()

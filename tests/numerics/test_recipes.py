@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from numerics import InputError, Override, Recipe, get_recipe, recipe_names
+from numerics import FloatFormat, InputError, Override, Recipe, get_format, get_recipe, recipe_names
 from numerics.accumulator import Accumulator, Promotion
 from numerics.recipes import ROLES, LossScaling
 from numerics.scaling import Scaling
@@ -342,3 +342,14 @@ def test_wrong_fields_are_named(fields, text):
 def test_wrong_plain_data_is_named(fields, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         Recipe.from_dict({"name": "r", "formats": GOOD, **fields})
+
+
+def test_formats_go_by_their_own_names_however_they_were_spelled():
+    recipe = Recipe("r", {"weight": "BF16", "activation": "float8_e4m3fn"}, (Override("a", {"weight": "half"}),))
+    assert (recipe.formats, recipe.overrides[0].formats) == ({"weight": "bf16", "activation": "e4m3fn"}, {"weight": "fp16"})
+
+
+def test_a_format_of_ones_own_serves_a_recipe():
+    mine = FloatFormat("e5m3_mine", 5, 3, bias=20)
+    assert Recipe("r", {"weight": mine, "activation": mine}).format_for("gradient") == "e5m3_mine"
+    assert get_format("e5m3_mine") == mine

@@ -104,9 +104,42 @@ def test_infinite_and_empty():
     assert reductions.softmax(np.ones((2, 0))).shape == (2, 0)
 
 
+@pytest.mark.parametrize("order", ["sequential", "pairwise", "exact"])
+def test_64_bit_floats_add_in_every_order(order):
+    x = np.random.default_rng(8).standard_normal(300)
+    found = reductions.sum(x, accumulator=Accumulator(format="e8m40", order=order))
+    assert found == pytest.approx(math.fsum(x.tolist()), abs=1e-9)
+
+
+def test_tensors_with_gradients_are_refused():
+    torch = pytest.importorskip("torch")
+    x = torch.ones(4, requires_grad=True)
+    for call, field, name in (
+        (lambda: reductions.sum(x), "x", "sum"),
+        (lambda: reductions.softmax(x), "x", "softmax"),
+        (lambda: reductions.layer_norm(x), "x", "layer_norm"),
+        (lambda: reductions.layer_norm(x.detach(), weight=x), "weight", "layer_norm"),
+    ):
+        with pytest.raises(InputError, match=f"^{field}: requires a gradient, which {name} does not pass; expected detached"):
+            call()
+    with torch.no_grad():
+        assert reductions.sum(x) == 4
+
+
+def test_eps_of_numpy():
+    x = data((2, 9), 9, "fp32")
+    expected = reductions.layer_norm(x, eps=float(np.float32(1e-5)))
+    assert np.array_equal(reductions.layer_norm(x, eps=np.float32(1e-5)), expected)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: reductions.sum(np.full(3, 0.5), accumulator="int32"), "^x: an integer accumulator takes integers"),
+        (lambda: reductions.sum(np.ones(32), accumulator="blackwell.tcgen05.mxf4"), "^accumulator: a block-scaled one"),
+        (lambda: reductions.sum(np.array([1e-300, 1e200]), accumulator="exact"), "^x: elements from 2"),
+        (lambda: reductions.sum(np.array([1.0, np.inf]), accumulator="e2m1fn"), "^x: holds Inf or NaN"),
+        (lambda: reductions.sum(np.ones(3), axis=0.5), "^axis: expected one of 1 axes, got 0.5"),
         (lambda: reductions.sum(np.ones(3), axis=1), "axis: expected one of 1 axes, got 1"),
         (
             lambda: reductions.sum(np.full(3, 1.01), accumulator="hopper.wgmma.e4m3"),

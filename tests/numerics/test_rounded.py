@@ -250,7 +250,17 @@ def test_the_widest_format_taken():
     assert RoundedArithmetic(wide).add(1.0, 2.0**-24) == 1 + 2.0**-24
 
 
+@pytest.mark.parametrize("overflow", [None, "saturate"])
+@pytest.mark.parametrize("terms", [[np.inf, -np.inf], [np.inf, 1.0], [-np.inf, -1.0], [1.0, np.inf]])
+def test_sums_of_infinities_are_those_of_add(terms, overflow):
+    arithmetic = RoundedArithmetic("fp16", overflow=overflow)
+    for order in ("sequential", "pairwise", "blocked"):
+        assert np.array_equal(arithmetic.sum(terms, order=order), arithmetic.add(*terms), equal_nan=True)
+
+
 def test_bad_sums():
+    with pytest.raises(InputError, match=r"^axis: expected one of the 1 dimensions of x, got 0.5$"):
+        rounded_sum(np.ones(3), "bf16", axis=0.5)
     with pytest.raises(InputError, match=r"^order: unknown name 'recursive'; known: "):
         rounded_sum(np.ones(3), "bf16", order="recursive")
     with pytest.raises(InputError, match=r"^block: expected an integer ≥ 1, got 0$"):

@@ -337,6 +337,12 @@ def test_an_overflowing_format_breaks_down():
     assert conjugate_gradients(np.eye(4) * 3, np.full(4, 300.0), "fp16", sum_format="fp32", tolerance=1e-3).converged
 
 
+def test_no_right_side_has_no_solution_but_zero():
+    result = conjugate_gradients(np.eye(3), np.zeros(3), "bf16")
+    assert (result.x.tolist(), result.converged, result.end, result.iterations) == ([0.0] * 3, True, "converged", 0)
+    assert result.residual_norms == result.true_residual_norms == (0.0,)
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------------
 
 
@@ -354,13 +360,24 @@ def test_an_overflowing_format_breaks_down():
          "^a, rounded to 'fp16': expected finite numbers, got inf$"),
         (lambda: conjugate_gradients(np.array([[1.0, 2.0], [0.0, 1.0]]), np.ones(2), "bf16"),
          "^a: expected a symmetric matrix, got one that differs by up to 2$"),
-        (lambda: conjugate_gradients(np.eye(2), np.zeros(2), "bf16"), r"^b: expected shape \(2,\) and a number other than 0"),
+        (lambda: conjugate_gradients(np.eye(2), np.zeros((2, 1)), "bf16"), r"^b: expected shape \(2,\), got shape \(2, 1\)$"),
+        (lambda: iterative_refinement(np.eye(2), np.ones(2), factor_format="bf16", tolerance="a"), "^tolerance: .* got 'a'$"),
+        (lambda: solve_lu(np.eye(2), np.ones(2)), "^factors: expected the LUFactors that lu_factor gives, got ndarray$"),
+        (lambda: lu_factor([[1, 2], [3]], "bf16"), "^a: expected an array of real numbers, rows of one length, got a list$"),
         (lambda: conjugate_gradients(np.eye(2), np.ones(2), "bf16", order="tree"), "^order: unknown name 'tree'"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_tensor_with_a_gradient_is_refused():
+    torch = pytest.importorskip("torch")
+    matrix = torch.eye(2, requires_grad=True)
+    with pytest.raises(InputError, match=r"^a: requires a gradient, which a solver does not pass; expected detached"):
+        lu_factor(matrix, "bf16")
+    assert lu_factor(matrix.detach(), "bf16").upper.tolist() == np.eye(2).tolist()
 
 
 def test_patience_is_what_it_says():

@@ -155,3 +155,44 @@ def test_bad_input_is_named(call, message):
     with pytest.raises(InputError) as caught:
         call()
     assert str(caught.value) == message
+
+
+# --- autograd and shared memory -------------------------------------------------------------------------------------------------
+
+
+def test_an_out_that_overlaps_x_gets_the_right_values():
+    x = torch.tensor([1.0, 2, 3, 4, 5])
+    quantize(x[:-1], "e4m3fn", out=x[1:])
+    assert x.tolist() == [1, 1, 2, 3, 4]
+
+
+def test_autograd_sees_that_out_was_written():
+    w = torch.ones(3, requires_grad=True)
+    h = w * 2
+    loss = (h * h).sum()
+    with torch.no_grad():
+        quantize(h * 2.6, "e4m3fn", out=h)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_an_out_too_narrow_for_a_finite_value_is_refused():
+    out = torch.zeros(1, dtype=torch.float16)
+    with pytest.raises(
+        InputError, match=r"^out: torch\.float16 cannot hold the result in 'fp32'; expected a type with more bits$"
+    ):
+        quantize(torch.tensor([3.4028235e38]), "fp32", out=out)
+    assert out.item() == 0
+
+
+def test_gradients_pass_straight_through_or_not_at_all():
+    x = torch.tensor([0.3, 1.1], requires_grad=True)
+    (quantize(x, "e4m3fn") ** 2).sum().backward()
+    assert x.grad.tolist() == [0.625, 2.25]
+    assert torch.func.grad(lambda v: (quantize(v, "e4m3fn") ** 2).sum())(x.detach()).tolist() == [0.625, 2.25]
+    with pytest.raises(InputError, match=r"^out: x requires a gradient, which out would not carry; leave out out, or detach x$"):
+        quantize(x, "e4m3fn", out=torch.zeros(2))
+    with pytest.raises(
+        InputError, match=r"^scale: it requires a gradient, which quantize does not pass; expected a detached tensor$"
+    ):
+        quantize(x, "int8", scale=torch.tensor(1.0, requires_grad=True))
