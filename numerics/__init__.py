@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from numerics.quantisation_noise import sqnr, sqnr_db
     from numerics.quantizer import quantize
     from numerics.recipes import LossScaling, Override, Recipe, get_recipe, recipe_names
-    from numerics.reductions import layer_norm, softmax, sum
+    from numerics.reductions import layer_norm, softmax
+    from numerics.reductions import sum as sum
     from numerics.rounded import RoundedArithmetic, rounded_sum
     from numerics.scaling import Scaling
     from numerics.solvers import conjugate_gradients, iterative_refinement, lu_factor, solve_lu, solve_triangular
