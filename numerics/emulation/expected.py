@@ -55,7 +55,7 @@ def expected_operators(module: nn.Module, context: Context) -> list[Operator]:
             a, b, g = (context.rule(role, path) for role in ("activation", "weight", "gradient"))
             how = Sum.of(context, path)
             gradients = f"{product_formats(g, b, how)}, {product_formats(g, a, how)}"
-            rows.append(Operator(path, 0, kind, product_formats(a, b, how), gradients, seen=False, sums=how.order))
+            rows.append(Operator(path, 0, kind, product_formats(a, b, how), gradients, seen=False, sums=how.order_of(a, b)))
             continue
         result: Rule = context.rule("elementwise", path)
         back = context.result_gradient(path).fmt.name

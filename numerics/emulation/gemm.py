@@ -54,15 +54,20 @@ class Sum:
         """Whether the library sums, from values."""
         return self.accumulation is None and self.fmt.name in ("fp32", "fp64")
 
+    def _left_to_library(self, a: Rule, b: Rule) -> bool:
+        """Whether the library sums such operands: an integer accumulator takes products of integers only."""
+        return self.library or (isinstance(self.fmt, IntFormat) and not (a.integer and b.integer))
+
     def format_of(self, a: Rule, b: Rule) -> str:
         """The format in which such operands are summed."""
-        return "fp32" if isinstance(self.fmt, IntFormat) and not (a.integer and b.integer) else self.stated
+        return "fp32" if not self.library and self._left_to_library(a, b) else self.stated
 
-    @property
-    def order(self) -> str:
-        """How the list says in which order products are summed: the name of an accumulator, or its order; ``library``."""
+    def order_of(self, a: Rule, b: Rule) -> str:
+        """How the list says that such products are summed: an accumulator's name, its order, ``exact`` or ``library``."""
+        if self._left_to_library(a, b):
+            return "library"
         if self.accumulation is None:
-            return "library" if self.library else "exact" if isinstance(self.fmt, IntFormat) else "sequential"
+            return "exact" if isinstance(self.fmt, IntFormat) else "sequential"
         if isinstance(self.accumulation, str):
             return self.accumulation
         group = f" {self.accumulation.group}" if self.accumulation.group else ""
@@ -224,7 +229,7 @@ class ProductPlan:
         site = context.site()
         a, b, gradient = site.rule(role_a), site.rule(role_b), site.rule("gradient")
         plan = cls(site, a, b, gradient, operand_names((role_a, role_b)), Sum.of(context, site.module), kind)
-        context.list(site, kind, plan.formats, plan.gradients, sums=plan.how.order)
+        context.list(site, kind, plan.formats, plan.gradients, sums=plan.how.order_of(a, b))
         return plan
 
     @property

@@ -710,3 +710,14 @@ def test_one_observer_at_a_time():
     emulation = emulate(nn.Linear(2, 2), "fp8")
     with emulation.observe(print), pytest.raises(InputError, match=r"^callback: "), emulation.observe(print):
         pass
+
+
+@pytest.mark.parametrize(
+    ("activation", "formats", "sums"), [("bf16", "bf16×int8→fp32", "library"), ("int8", "int8→int32", "exact")]
+)
+def test_the_list_says_who_sums(activation, formats, sums):
+    """An integer accumulator takes products of integers; others are summed by the library."""
+    recipe = Recipe("r", {"weight": "int8", "activation": activation})
+    net, x = nn.Sequential(nn.Linear(4, 3)), torch.randn(2, 4)
+    for emulation in (emulate(net, recipe), emulate(net, recipe, example_inputs=x)):
+        assert [(row.formats, row.sums) for row in emulation.operators] == [(formats, sums)]
