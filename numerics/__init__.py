@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         register_format,
     )
     from numerics.loss_scaling import LossScaler
+    from numerics.mac import MacPlan, mac_plan, multiply_add
     from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
     from numerics.packing import pack, unpack
     from numerics.products import conv2d, dot, matmul
@@ -57,6 +58,7 @@ _HOME = {
         "register_format",
     ),
     "loss_scaling": ("LossScaler",),
+    "mac": ("MacPlan", "mac_plan", "multiply_add"),
     "optimizers": ("SGD", "Adam", "AdamW", "Lion", "Shampoo"),
     "packing": ("pack", "unpack"),
     "products": ("conv2d", "dot", "matmul"),
@@ -90,6 +92,7 @@ __all__ = [
     "Lion",
     "LossScaler",
     "LossScaling",
+    "MacPlan",
     "OperandKey",
     "Operator",
     "Override",
@@ -122,7 +125,9 @@ __all__ = [
     "layer_norm",
     "lockstep_cycles",
     "lu_factor",
+    "mac_plan",
     "matmul",
+    "multiply_add",
     "nonzero_digits",
     "pack",
     "quantize",

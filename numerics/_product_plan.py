@@ -124,17 +124,7 @@ class Product:
             np.broadcast_to(values, shape)
         except ValueError:
             raise InputError(f"bias: expected a shape that broadcasts to {shape}, got {values.shape}") from None
-        fmt = get_format(self.accumulator.format)
-        if isinstance(fmt, IntFormat):
-            _check_integers(values, operands.extent(values), "bias")
-            if values.size and not (fmt.min <= values.min() and values.max() <= fmt.max):
-                raise InputError(f"bias: expected {fmt.code_min} to {fmt.code_max} ({fmt.name}), got others")
-        else:
-            holder = _initial_format(self.accumulator)
-            if not operands.in_format(values, holder):
-                raise InputError(
-                    f"bias: the accumulator starts from it, and {holder.name!r} does not have its values; quantise it"
-                )
+        check_initial(values, self.accumulator, "bias")
         result[...] = values
         return result
 
@@ -401,6 +391,26 @@ def _check_products(a: Extent, b: Extent, rounded: bool, fields: tuple[str, str]
         raise InputError(
             f"{', '.join(fields)}: products from 2^{a.low + b.low} to 2^{a.high + b.high} leave the range of exact sums; "
             "expected at most 2^510"
+        )
+
+
+def check_initial(values: NDArray[Any], accumulator: Accumulator, field: str) -> None:
+    """See that an accumulator can hold the sums it starts from.
+
+    Raises:
+        InputError: it cannot.
+    """
+    fmt = get_format(accumulator.format)
+    if isinstance(fmt, IntFormat):
+        if not operands.extent(values).finite or not np.array_equal(values, np.rint(values)):
+            raise InputError(f"{field}: an integer accumulator takes integers, got other numbers")
+        if values.size and not (fmt.min <= values.min() and values.max() <= fmt.max):
+            raise InputError(f"{field}: expected {fmt.code_min} to {fmt.code_max} ({fmt.name}), got others")
+        return
+    holder = _initial_format(accumulator)
+    if not operands.in_format(values, holder):
+        raise InputError(
+            f"{field}: the accumulator starts from it, and {holder.name!r} does not have its values; quantise it"
         )
 
 
