@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numerics.booth import bit_weight_matmul, booth_digits, lockstep_cycles, nonzero_digits
     from numerics.calibration import calibrate
     from numerics.codebooks import CodebookFit, GroupedCodebooks, fit_codebook, fit_groups
+    from numerics.ecc import Secded
     from numerics.emulation import Emulation, OperandKey, Operator, emulate
     from numerics.encoding import BlockCodes, decode, encode
     from numerics.entropy import CompressedFloats, compress, decompress, entropy_bits, field_entropy, truncate_mantissa
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         get_format,
         register_format,
     )
+    from numerics.lfsr import Lfsr
     from numerics.loss_scaling import LossScaler
     from numerics.mac import MacPlan, mac_plan, multiply_add
     from numerics.optimizers import SGD, Adam, AdamW, Lion, Shampoo
@@ -49,6 +51,7 @@ _HOME = {
     "booth": ("bit_weight_matmul", "booth_digits", "lockstep_cycles", "nonzero_digits"),
     "calibration": ("calibrate",),
     "codebooks": ("CodebookFit", "GroupedCodebooks", "fit_codebook", "fit_groups"),
+    "ecc": ("Secded",),
     "emulation": ("Emulation", "OperandKey", "Operator", "emulate"),
     "encoding": ("BlockCodes", "decode", "encode"),
     "entropy": ("CompressedFloats", "compress", "decompress", "entropy_bits", "field_entropy", "truncate_mantissa"),
@@ -57,6 +60,7 @@ _HOME = {
         "BlockFormat", "CodebookFormat", "FixedFormat", "FloatFormat", "Format", "IntFormat", "format_names", "get_format",
         "register_format",
     ),
+    "lfsr": ("Lfsr",),
     "loss_scaling": ("LossScaler",),
     "mac": ("MacPlan", "mac_plan", "multiply_add"),
     "optimizers": ("SGD", "Adam", "AdamW", "Lion", "Shampoo"),
@@ -89,6 +93,7 @@ __all__ = [
     "GroupedCodebooks",
     "InputError",
     "IntFormat",
+    "Lfsr",
     "Lion",
     "LossScaler",
     "LossScaling",
@@ -100,6 +105,7 @@ __all__ = [
     "Recipe",
     "RoundedArithmetic",
     "Scaling",
+    "Secded",
     "Shampoo",
     "accumulator_names",
     "bit_weight_matmul",

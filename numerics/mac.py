@@ -134,3 +134,40 @@ def _check_operand(values: npt.NDArray[Any], plan: MacPlan, field: str) -> None:
             raise InputError(f"{field}: expected numbers that fp32 holds; quantise them")
     elif bounds.bits > 26 or (values.size and (bounds.high > 250 or bounds.low < -500)):
         raise InputError(f"{field}: expected at most 26 significant bits and magnitudes from 2^-500 to 2^250; quantise it")
+
+
+@dataclass(frozen=True)
+class SumBits:
+    """How a register holds the sums of an accumulator, for ``numerics._mac_kernels.sum_code``.
+
+    Attributes:
+        kind: ``INTEGER_BITS``, ``SINGLE_BITS`` or ``FLOAT_BITS``.
+        bits: of the register.
+        mantissa_bits, bias, has_inf, has_nan: of a float format.
+    """
+
+    kind: int
+    bits: int
+    mantissa_bits: int = 0
+    bias: int = 0
+    has_inf: bool = False
+    has_nan: bool = False
+
+    @property
+    def key(self) -> tuple[int, int, int, int, bool, bool]:
+        """As kernels take it."""
+        return self.kind, self.bits, self.mantissa_bits, self.bias, self.has_inf, self.has_nan
+
+
+def sum_bits(accumulator: str | Accumulator) -> SumBits:
+    """The bits of the register that holds an accumulator's sum: those of its format's codes."""
+    from numerics import _mac_kernels as kernels
+
+    plan = mac_plan(accumulator)
+    fmt = get_format(get_accumulator(accumulator).format)
+    if isinstance(fmt, IntFormat):
+        return SumBits(kernels.INTEGER_BITS, plan.bits)
+    assert isinstance(fmt, FloatFormat)
+    if plan.dtype == np.float32:
+        return SumBits(kernels.SINGLE_BITS, plan.bits)
+    return SumBits(kernels.FLOAT_BITS, plan.bits, fmt.mantissa_bits, fmt.bias, fmt.has_inf, fmt.has_nan)

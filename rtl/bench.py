@@ -84,6 +84,10 @@ class Bench(ABC):
     uses: ClassVar[tuple[str, ...]] = ()
     """Other modules that the unit is built of."""
 
+    def modules(self, parameters: Mapping[str, int]) -> tuple[str, ...]:
+        """All modules of a configuration, the unit last."""
+        return (*self.uses, self.unit)
+
     @abstractmethod
     def inputs(self, parameters: Mapping[str, int]) -> tuple[Port, ...]:
         """Input ports without the clock."""

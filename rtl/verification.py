@@ -330,8 +330,7 @@ def _replace(result: Result, **changes: Any) -> Result:
 def _build(group: Sequence[Configuration], simulator: str, sources: Path, *, traced: bool) -> simulators.Model:
     used: dict[str, None] = {}
     for configuration in group:
-        bench = benches()[configuration.unit]
-        used |= dict.fromkeys((*bench.uses, bench.unit))
+        used |= dict.fromkeys(benches()[configuration.unit].modules(configuration.parameters))
     files = [SOURCES / "benches" / "player.sv", *(sources / f"{module}.sv" for module in used)]
     return simulators.build(files, top_module(group), simulator=simulator, traced=traced)
 

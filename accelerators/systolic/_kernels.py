@@ -80,7 +80,7 @@ def run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, loa
                 begin = max(begin, left)
             load_start = begin
             load_end = begin
-            left = begin + max(injected + (rows - 1) + (columns - 1) + latency, interval) + shift
+            left = begin + max(injected + (rows - 1) + (columns - 1) + latency + shift, interval)
         else:
             if overlap == NONE:
                 load_start = max(left, load_ready)

@@ -101,7 +101,7 @@ def compute_cycles(
     latency = timing.mac_latency_cycles
     if dataflow == "output_stationary":
         drain = rows if timing.output_drain == "shift" else 0
-        through = np.maximum(interval - cycles_per_mac + rows + columns - 2 + latency, interval) + drain
+        through = np.maximum(interval - cycles_per_mac + rows + columns - 2 + latency + drain, interval)
         if timing.fold_overlap == "full":
             return (count - 1) * np.maximum(interval, drain) + through
         return count * through

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from accelerators.systolic.spec import SystolicSpec
+from accelerators.systolic.spec import ArraySpec, SystolicSpec
 from numerics.accumulator import Accumulator
 from numerics.recipes import Override, Recipe
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from numerics.emulation import Emulation
 
 
-def fold_accumulator(spec: SystolicSpec, accumulator: str) -> Accumulator:
+def fold_accumulator(array: ArraySpec, accumulator: str) -> Accumulator:
     """How the array sums the products of one result, in sums of the format ``accumulator``.
 
     Weight- and input-stationary: k lies along the rows, so that each fold sums ``rows`` products down a column, from zero, and
     the folds' sums are added to the stored one in their order. Output-stationary: each processing element adds its products
     one after another. Every addition is rounded to nearest even; integers wrap.
     """
-    if spec.array.dataflow == "output_stationary":
+    if array.dataflow == "output_stationary":
         return Accumulator(format=accumulator)
-    return Accumulator(format=accumulator, order="systolic", group=spec.array.rows)
+    return Accumulator(format=accumulator, order="systolic", group=array.rows)
 
 
 def array_recipe(spec: SystolicSpec, recipe: Recipe) -> Recipe:
@@ -37,7 +37,7 @@ def array_recipe(spec: SystolicSpec, recipe: Recipe) -> Recipe:
         converted = _converted(spec, {**recipe.formats, **o.formats})
         overrides.append(Override(o.pattern, {**o.formats, **converted}, o.scaling))
     formats = {**recipe.formats, **_converted(spec, recipe.formats)}
-    chosen = recipe.accumulation or fold_accumulator(spec, recipe.format_for("accumulator"))
+    chosen = recipe.accumulation or fold_accumulator(spec.array, recipe.format_for("accumulator"))
     return replace(recipe, formats=formats, overrides=tuple(overrides), accumulation=chosen)
 
 

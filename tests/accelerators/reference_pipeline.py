@@ -59,7 +59,7 @@ def fold(array, machine, stream, interval, load_cycles, load_ready, stream_ready
         else:
             begin = max(begin, array.left)
         array.load_start = array.load_end = array.begin = begin
-        array.left = begin + max(injected + machine.rows + machine.columns - 2 + machine.latency, interval * stream) + drain
+        array.left = begin + max(injected + machine.rows + machine.columns - 2 + machine.latency + drain, interval * stream)
     else:
         if machine.overlap == "none":
             start = max(array.left, load_ready)

@@ -1,0 +1,452 @@
+"""A matmul on the systolic array, cycle by cycle: every register of every processing element, with stalls and faults.
+
+The rung below the tile pipeline, and the model that the RTL arrays ``systolic_ws`` and ``systolic_os`` are held against, bit for
+bit and cycle for cycle (``hwsim verify systolic_ws systolic_os``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from accelerators.systolic.emulation import fold_accumulator
+from accelerators.systolic.spec import ArraySpec
+from numerics import decode, encode
+from numerics.accumulator import Accumulator, get_accumulator
+from numerics.errors import InputError, unknown_name
+from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
+from numerics.mac import MacPlan, SumBits, mac_plan, sum_bits
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+FaultKind = Literal["flip", "stuck_at_0", "stuck_at_1"]
+
+TABLE_BITS = 20
+"""Operands of more bits have no table of values; only fp32 is understood besides."""
+
+_REGISTERS: Mapping[str, Mapping[str, int]] = {
+    "weight_stationary": {"activation": 0, "weight_transport": 1, "weight_shadow": 2, "weight": 3, "sum": 4},
+    "input_stationary": {"weight": 0, "activation_transport": 1, "activation_shadow": 2, "activation": 3, "sum": 4},
+    "output_stationary": {"activation": 0, "weight": 3, "sum": 4, "drain": 5},
+}
+
+
+def registers(dataflow: str) -> tuple[str, ...]:
+    """Names of an element's data registers: ``weight_transport`` passes weights down, ``weight_shadow`` holds the next fold's."""
+    return tuple(_REGISTERS[dataflow])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A fault in one bit of one register.
+
+    Attributes:
+        kind: ``flip`` changes the bit once, at the end of ``cycle``; ``stuck_at_0`` and ``stuck_at_1`` hold it all along.
+        register: see ``registers``.
+        row, column: the processing element.
+        bit: 0 is the lowest of the register's code: of the operand's format, or of the accumulator's.
+        cycle: for ``flip``, counted from the first of the run, stalls included.
+    """
+
+    kind: FaultKind
+    register: str
+    row: int
+    column: int
+    bit: int
+    cycle: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FaultKind):
+            raise unknown_name("kind", self.kind, get_args(FaultKind))
+        if (self.kind == "flip") != (self.cycle is not None):
+            raise InputError(f"cycle: a flip needs one and a stuck bit has none, got {self.cycle!r} with {self.kind!r}")
+        for name in ("row", "column", "bit", "cycle"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 0):
+                raise InputError(f"{name}: expected an integer ≥ 0, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the processing elements did; arrays of shape (rows, columns).
+
+    Attributes:
+        toggles: bits that changed, by register.
+        zero_operands: multiplications with a zero operand, those of padding included.
+        macs: multiplications, those of padding included.
+    """
+
+    toggles: Mapping[str, NDArray[np.int64]]
+    zero_operands: NDArray[np.int64]
+    macs: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the array shows in each cycle, as the RTL does, stalls included.
+
+    Attributes:
+        busy, weight_ready, ready, valid: flags, shape (cycles,): at work; takes a row of what stays; takes a vector of what
+            streams; shows sums.
+        sums: codes of the sums that show, aligned to the last column; 0 where none do; shape (cycles, columns).
+    """
+
+    busy: NDArray[np.bool_]
+    weight_ready: NDArray[np.bool_]
+    ready: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    sums: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class ArrayRun:
+    """What came of a run.
+
+    Attributes:
+        outputs: A·B, shape (…, m, n).
+        cycles: from the first load to the last result in its register, stalls included.
+        stall_cycles: cycles in which the array was held.
+        folds: how often it was filled anew.
+        load_begins, stream_begins, fold_ends: cycle of each fold's first load (of what stays), first operands, and the cycle after
+            its last result.
+        activity: of the elements; None where no values were computed.
+        signals: if recorded.
+    """
+
+    outputs: NDArray[Any] | None
+    cycles: int
+    stall_cycles: int
+    folds: int
+    load_begins: NDArray[np.int64]
+    stream_begins: NDArray[np.int64]
+    fold_ends: NDArray[np.int64]
+    activity: Activity | None = None
+    signals: Signals | None = field(default=None, repr=False)
+
+
+def simulate_matmul(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    array: ArraySpec,
+    a_format: str | Format = "int8",
+    b_format: str | Format = "int8",
+    accumulator: str | Accumulator | None = None,
+    cycles_per_mac: int = 1,
+    stalls: ArrayLike | None = None,
+    ready: NDArray[np.int64] | None = None,
+    faults: Sequence[Fault] = (),
+    record: bool = False,
+) -> ArrayRun:
+    """A·B on an array, with every value in every register.
+
+    Args:
+        a: (m, k), or (batch, m, k) for independent products one after the other; numbers that ``a_format`` holds.
+        b: (k, n) or (batch, k, n); numbers that ``b_format`` holds.
+        array: its size, dataflow and timing.
+        a_format, b_format: number formats of the operands: floats, integers or fixed point.
+        accumulator: of every addition, in an element and of folds below the array; None is int32 for integers, else fp32.
+        cycles_per_mac: cycles an element is taken by one MAC.
+        stalls: booleans, one a cycle; the array is held where they are true. None ever after their end.
+        ready: (folds, 2), cycles (without stalls) before which a fold's stationary and streamed operands are not at hand.
+        faults: in registers.
+        record: whether to keep what the array shows in each cycle.
+
+    Returns:
+        Outputs as ``numerics.matmul`` returns them, cycles, activity.
+
+    Raises:
+        InputError: shapes that do not match, numbers not in their format, an accumulator that a multiply-accumulate cannot be, a
+            fault outside the array or its registers.
+    """
+    x, y = np.asarray(a), np.asarray(b)
+    if x.ndim not in (2, 3) or x.ndim != y.ndim or x.shape[-1] != y.shape[-2] or x.shape[:-2] != y.shape[:-2] or 0 in x.shape + y.shape:
+        raise InputError(f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}")
+    formats = get_format(a_format), get_format(b_format)
+    left, right = _Operand.of(x, formats[0], "a"), _Operand.of(y, formats[1], "b")
+    if accumulator is None:
+        integers = all(isinstance(f, IntFormat) for f in formats)
+        accumulator = fold_accumulator(array, "int32" if integers else "fp32")
+    found = get_accumulator(accumulator)
+    _check_order(found, array)
+    plan, layout = mac_plan(found), sum_bits(found)
+    batch, (m, k), n = (x.shape[0] if x.ndim == 3 else 1), x.shape[-2:], y.shape[-1]
+    outputs, run = _run(
+        left.reshaped(batch, m, k), right.reshaped(batch, k, n), (batch, m, n, k), array, plan, layout, cycles_per_mac,
+        _moving(stalls), ready, tuple(faults), record, True,
+    )  # fmt: skip
+    assert outputs is not None
+    shaped = outputs if x.ndim == 3 else outputs[0]
+    return _with(run, outputs=_as_returned(shaped, found))
+
+
+def control_cycles(
+    m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, cycles_per_mac: int = 1, ready: NDArray[np.int64] | None = None
+) -> ArrayRun:
+    """The array's control alone, stepped through every cycle: cycles do not depend on values.
+
+    Args:
+        m, n, k, batch: sizes of the matmul.
+        array, cycles_per_mac, ready: as for ``simulate_matmul``.
+
+    Raises:
+        InputError: a size below one.
+    """
+    for name, value in (("m", m), ("n", n), ("k", k), ("batch", batch), ("cycles_per_mac", cycles_per_mac)):
+        if value < 1:
+            raise InputError(f"{name}: expected an integer ≥ 1, got {value!r}")
+    plan = mac_plan("int32")
+    nothing = _Operand(np.zeros((1, 1, 1), plan.dtype), np.zeros((1, 1, 1), np.uint32), get_format("int8"), np.zeros(1, plan.dtype))
+    layout = sum_bits("int32")
+    return _run(
+        nothing, nothing, (batch, m, n, k), array, plan, layout, cycles_per_mac, _moving(None), ready, (), False, False
+    )[1]  # fmt: skip
+
+
+# --- operands ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """An operand as values and as codes.
+
+    Attributes:
+        values, codes: (batch, rows, columns).
+        fmt: its format.
+        table: values by code; empty for fp32, whose codes are its bits.
+    """
+
+    values: NDArray[Any]
+    codes: NDArray[np.uint32]
+    fmt: Format
+    table: NDArray[Any]
+
+    @classmethod
+    def of(cls, values: NDArray[Any], fmt: Format, field_name: str) -> _Operand:
+        if not isinstance(fmt, FloatFormat | IntFormat | FixedFormat):
+            raise InputError(f"{field_name}_format: a register holds a float, an integer or a fixed-point number, got {fmt.name!r}")
+        if fmt.bits > TABLE_BITS and fmt.name != "fp32":
+            raise InputError(f"{field_name}_format: expected at most {TABLE_BITS} bits, or fp32, got {fmt.name!r}")
+        if values.dtype.kind not in "fiub":
+            raise InputError(f"{field_name}: expected real numbers, got {values.dtype}")
+        numbers = values.astype(np.float64)
+        codes = np.asarray(encode(numbers, fmt))
+        if not np.array_equal(decode(codes, fmt), numbers, equal_nan=True):
+            raise InputError(f"{field_name}: holds numbers that {fmt.name} does not have; quantise them")
+        table = np.zeros(0) if fmt.name == "fp32" else np.asarray(decode(np.arange(1 << int(fmt.bits)).astype(codes.dtype), fmt))
+        return cls(numbers, codes.astype(np.uint32), fmt, table)
+
+    def reshaped(self, *shape: int) -> _Operand:
+        return _with(self, values=self.values.reshape(shape), codes=self.codes.reshape(shape))
+
+    def padded(self, rows: int, columns: int, turned: bool) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Values and codes with sides filled up with zeros to multiples of ``rows`` and ``columns``; transposed if ``turned``."""
+        found = []
+        for array in (self.values, self.codes):
+            part = array.transpose(0, 2, 1) if turned else array
+            sides = ((0, 0), (0, -part.shape[1] % rows), (0, -part.shape[2] % columns))
+            found.append(np.ascontiguousarray(np.pad(part, sides)))
+        return found[0], found[1]
+
+
+def _check_order(accumulator: Accumulator, array: ArraySpec) -> None:
+    """The array decides the order of its additions; an accumulator may only state the same one."""
+    own = fold_accumulator(array, "fp32")
+    if accumulator.order == "systolic" and (own.order, own.group) != ("systolic", accumulator.group):
+        raise InputError(
+            f"accumulator: this array sums in order {own.order!r}{f' of {own.group}' if own.group else ''}, "
+            f"got 'systolic' of {accumulator.group}"
+        )
+
+
+def _as_returned(outputs: NDArray[Any], accumulator: Accumulator) -> NDArray[Any]:
+    fmt = get_format(accumulator.format)
+    if isinstance(fmt, IntFormat):
+        return outputs.astype(np.int32) if fmt.bits <= 32 else outputs
+    assert isinstance(fmt, FloatFormat)
+    outputs[np.isnan(outputs)] = np.nan
+    single = fmt.mantissa_bits <= 23 and fmt.emax <= 127 and fmt.emin - fmt.mantissa_bits >= -149
+    return outputs.astype(np.float32) if single else outputs
+
+
+# --- the run ------------------------------------------------------------------------------------------------------------------
+
+
+def _moving(stalls: ArrayLike | None) -> NDArray[np.int64]:
+    """Cycles, among those that the stalls tell of, in which the array moves."""
+    if stalls is None:
+        return np.zeros(0, np.int64)
+    flags = np.asarray(stalls)
+    if flags.ndim != 1 or flags.dtype != np.bool_:
+        raise InputError(f"stalls: expected a row of booleans, one a cycle, got {flags.dtype} of shape {flags.shape}")
+    return np.concatenate([np.flatnonzero(~flags), [flags.size]])
+
+
+def _real(moving: NDArray[np.int64], cycle: Any) -> Any:
+    """The cycles that the array's own cycles are, stalls included."""
+    cycle = np.asarray(cycle)
+    if moving.size == 0:
+        return cycle
+    known = np.minimum(cycle, moving.size - 1)
+    return moving[known] + (cycle - known)
+
+
+def _run(
+    left: _Operand,
+    right: _Operand,
+    shape: tuple[int, int, int, int],
+    array: ArraySpec,
+    plan: MacPlan,
+    layout: SumBits,
+    cycles_per_mac: int,
+    moving: NDArray[np.int64],
+    ready: NDArray[np.int64] | None,
+    faults: tuple[Fault, ...],
+    record: bool,
+    values: bool,
+) -> tuple[NDArray[Any] | None, ArrayRun]:
+    from accelerators.systolic import _cycle_kernels as kernels
+
+    batch, m, n, k = shape
+    rows, columns, timing, dataflow = array.rows, array.columns, array.timing, array.dataflow
+    # What streams and what stays, and how long a fold streams.
+    if dataflow == "output_stationary":
+        down, across, stream = -(-m // rows), -(-n // columns), k
+        pads = (1, rows, True), (1, columns, False)
+        streamed, other = left, right
+        sides = (down * rows, across * columns)
+    elif dataflow == "weight_stationary":
+        down, across, stream = -(-k // rows), -(-n // columns), m
+        pads = (1, rows, False), (rows, columns, False)
+        streamed, other = left, right
+        sides = (m, across * columns)
+    else:
+        down, across, stream = -(-k // rows), -(-m // columns), n
+        pads = (1, rows, True), (rows, columns, True)
+        streamed, other = right, left
+        sides = (n, across * columns)
+    folds = batch * down * across
+    job = np.zeros(kernels.JOB_FIELDS, np.int64)
+    job[kernels.ROWS], job[kernels.COLUMNS], job[kernels.BATCH], job[kernels.STREAM] = rows, columns, batch, stream
+    job[kernels.FOLDS_DOWN], job[kernels.FOLDS_ACROSS] = down, across
+    job[kernels.OVERLAP] = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FULL}[timing.fold_overlap]
+    job[kernels.LATENCY], job[kernels.DRAIN_SHIFT] = timing.mac_latency_cycles, timing.output_drain == "shift"
+    job[kernels.VALUES] = values
+    if values:
+        (x, xc), (w, wc) = streamed.padded(*pads[0]), other.padded(*pads[1])
+        x, w = x.astype(plan.dtype), w.astype(plan.dtype)
+    else:
+        x, xc, w, wc = streamed.values, streamed.codes, other.values, other.codes
+    out = np.zeros((batch, *sides) if values else (1, 1, 1), plan.dtype)
+    begins = np.zeros((folds, 3), np.int64)
+    activity = np.zeros((kernels.ACTIVITY_ROWS, rows, columns), np.int64)
+    table = _fault_table(faults, dataflow, rows, columns, streamed.fmt, other.fmt, layout, moving)
+    longest = _longest(job, cycles_per_mac, ready) if record else 0
+    signals, shown = np.zeros((longest, 4), np.uint8), np.zeros((longest, columns), np.uint64)
+    factory = kernels.output_stationary if dataflow == "output_stationary" else kernels.stationary
+    kernel = factory(plan.mode, plan.how, plan.by, layout.key, cycles_per_mac, timing.mac_latency_cycles > 1)
+    waits = np.zeros((folds, 2), np.int64) if ready is None else ready
+    if waits.shape != (folds, 2):
+        raise InputError(f"ready: expected shape ({folds}, 2) for {folds} folds, got {waits.shape}")
+    moved = int(
+        kernel(
+            job, x, xc, w, wc, streamed.table.astype(plan.dtype), other.table.astype(plan.dtype), out, plan.p, plan.q, table,
+            waits, begins, activity, signals, shown,
+        )
+    )  # fmt: skip
+    cycles = int(_real(moving, moved - 1)) + 1
+    run = ArrayRun(
+        None,
+        cycles,
+        cycles - moved,
+        folds,
+        _real(moving, begins[:, 0]),
+        _real(moving, begins[:, 1]),
+        _real(moving, begins[:, 2] - 1) + 1,
+        _activity(activity, dataflow, folds * stream) if values else None,
+        _signals(signals[: moved + 1], shown[: moved + 1], moving, cycles) if record else None,
+    )
+    if not values:
+        return None, run
+    if dataflow == "input_stationary":
+        return out.transpose(0, 2, 1)[:, :m, :n].copy(), run
+    return out[:, :m, :n].copy(), run
+
+
+def _longest(job: NDArray[np.int64], cycles_per_mac: int, ready: NDArray[np.int64] | None) -> int:
+    """More cycles than any run takes: every fold alone, one after the other."""
+    from accelerators.systolic import _cycle_kernels as kernels
+
+    folds = job[kernels.BATCH] * job[kernels.FOLDS_DOWN] * job[kernels.FOLDS_ACROSS]
+    alone = (job[kernels.LATENCY] + 3) * job[kernels.ROWS] + job[kernels.COLUMNS] + cycles_per_mac * job[kernels.STREAM]
+    return int(folds * alone + job[kernels.LATENCY] + 2 + (0 if ready is None else ready.max(initial=0)))
+
+
+def _fault_table(
+    faults: tuple[Fault, ...],
+    dataflow: str,
+    rows: int,
+    columns: int,
+    streamed: Format,
+    held: Format,
+    layout: SumBits,
+    moving: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    known = _REGISTERS[dataflow]
+    table = np.zeros((len(faults), 6), np.int64)
+    for i, fault in enumerate(faults):
+        if fault.register not in known:
+            raise unknown_name(f"register ({dataflow})", fault.register, known)
+        number = known[fault.register]
+        bits = int(streamed.bits) if number == 0 else int(held.bits) if number <= 3 else layout.bits
+        for name, limit in (("row", rows), ("column", columns), ("bit", bits)):
+            if getattr(fault, name) >= limit:
+                raise InputError(f"{name}: register {fault.register!r} has 0 to {limit - 1}, got {getattr(fault, name)}")
+        # A flip in a stalled cycle is seen by the next one that moves: it lies at the end of the one before.
+        own = -1 if fault.cycle is None else int(_own_cycle(moving, fault.cycle))
+        table[i] = get_args(FaultKind).index(fault.kind), number, fault.row, fault.column, fault.bit, own
+    return table
+
+
+def _own_cycle(moving: NDArray[np.int64], cycle: int) -> int:
+    """The last cycle in which the array moved, in its own count, up to a given one; −1 if none."""
+    if moving.size == 0:
+        return cycle
+    if cycle >= moving[-1]:
+        return int(moving.size - 1 + cycle - moving[-1])
+    return int(np.searchsorted(moving, cycle, side="right")) - 1
+
+
+def _activity(counts: NDArray[np.int64], dataflow: str, macs: int) -> Activity:
+    from accelerators.systolic import _cycle_kernels as kernels
+
+    toggles = {name: counts[number] for name, number in _REGISTERS[dataflow].items()}
+    return Activity(toggles, counts[kernels.ZEROS], np.full(counts.shape[1:], macs, np.int64))
+
+
+def _signals(flags: NDArray[np.uint8], sums: NDArray[np.uint64], moving: NDArray[np.int64], cycles: int) -> Signals:
+    """What shows in real cycles: a stalled one shows what the next that moves shows, and takes nothing."""
+    from accelerators.systolic import _cycle_kernels as kernels
+
+    real = np.arange(cycles + 1)
+    if moving.size == 0:
+        own, moves = real, np.ones(real.size, np.bool_)
+    else:
+        own = np.where(real >= moving[-1], moving.size - 1 + real - moving[-1], np.searchsorted(moving, real))
+        moves = (real >= moving[-1]) | np.isin(real, moving)
+    own = np.minimum(own, len(flags) - 1)
+    busy, weight_ready, ready, valid = (flags[own, i].astype(np.bool_) for i in range(kernels.VALID + 1))
+    shown = np.where(valid[:, None], sums[own], 0).astype(np.uint64)
+    return Signals(busy, weight_ready & moves, ready & moves, valid, shown)
+
+
+def _with(instance: Any, **changes: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(instance, **changes)
+
+
