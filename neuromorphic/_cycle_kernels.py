@@ -32,8 +32,8 @@ def mesh_cycles(
     flits, packets: (routers, 5, depth) contents of the FIFOs and the numbers of their packets; head, count: (routers, 5); turn:
     (routers, 5) by output; held: (routers,) flits in a router. source_*: packets in order of their port, ``source_first``
     (ports + 1,) where each port's begin, ``source_next`` (ports,) the next of each, ``source_packet`` their places in
-    ``entered``; packets are numbered from ``numbered`` on. ready: (pattern, ports). passed: (routers, 5, 5) flits by input and output.
-    log: (room, 4) packet, cycle, port, flit of what left. The last five are written if ``record``.
+    ``entered``; packets are numbered from ``numbered`` on. ready: (pattern, ports). passed: (routers, 5, 5) flits by input and
+    output. log: (room, 4) packet, cycle, port, flit of what left. The last five are written if ``record``.
     """
     depth = flits.shape[2]
     ports = rows * columns * PORTS

@@ -122,8 +122,8 @@ class Mesh:
     """Routers of five ports each, joined to their neighbours, rows from north to south.
 
     A flit that enters an empty input shows at its output in the next cycle. Each output passes one flit a cycle and takes the
-    inputs in turn; what it shows stays until it passes. An input takes a flit if its queue was not full when the cycle began. So a
-    packet alone in the mesh leaves 1 + hops cycles after it entered.
+    inputs in turn; what it shows stays until it passes. An input takes a flit if its queue was not full when the cycle began. So
+    a packet alone in the mesh leaves 1 + hops cycles after it entered.
 
     Attributes:
         rows, columns, depth, flit_format, x, y: as given.

@@ -40,8 +40,8 @@ module fused_dot #(
 
   // --- products -----------------------------------------------------------------------------------------------------------
   logic [K-1:0]               sign, zero, is_nan, is_inf;
-  logic [K*Places-1:0]        significand;
-  logic signed [K*11-1:0]     exponent; // of each product, as FP32's field, which may be negative
+  logic [K-1:0][Places-1:0]   significand /*verilator split_var*/;
+  logic [K-1:0][10:0]         exponent    /*verilator split_var*/; // as FP32's field, which may be negative
 
   for (genvar k = 0; k < K; k++) begin : g_product
     logic [ExponentBits-1:0] a_field, b_field;
@@ -61,8 +61,8 @@ module fused_dot #(
     assign is_inf[k] = a_inf || b_inf;
     assign zero[k]   = a_zero || b_zero;
 
-    assign significand[k*Places+:Places] = Places'({|a_field, a_fraction}) * Places'({|b_field, b_fraction});
-    assign exponent[k*11+:11] = 11'(a_field) + 11'(!(|a_field)) + 11'(b_field) + 11'(!(|b_field)) + 11'(Offset);
+    assign significand[k] = Places'({|a_field, a_fraction}) * Places'({|b_field, b_fraction});
+    assign exponent[k] = 11'(a_field) + 11'(!(|a_field)) + 11'(b_field) + 11'(!(|b_field)) + 11'(Offset);
   end
 
   // --- the largest exponent, as FP32's field; that of c is at least 1 ------------------------------------------------------
@@ -73,12 +73,12 @@ module fused_dot #(
   always_comb begin
     largest = c_exponent;
     for (int k = 0; k < K; k++) begin
-      if (!zero[k] && $signed(exponent[k*11+:11]) > largest) largest = exponent[k*11+:11];
+      if (!zero[k] && $signed(exponent[k]) > largest) largest = exponent[k];
     end
   end
 
   // --- alignment ----------------------------------------------------------------------------------------------------------
-  logic [K*Total-1:0]    aligned; // signed
+  logic [K-1:0][Total-1:0] aligned /*verilator split_var*/; // signed
   logic [FractionBits:0] c_whole, c_aligned;
   logic [10:0]           c_distance;
 
@@ -86,11 +86,11 @@ module fused_dot #(
     logic [Product-1:0] whole, cut;
     logic [10:0]        distance;
 
-    assign whole    = Product'(significand[k*Places+:Places] >> Fewer) << More;
-    assign distance = largest - $signed(exponent[k*11+:11]);
+    assign whole    = Product'(significand[k] >> Fewer) << More;
+    assign distance = largest - $signed(exponent[k]);
     assign cut      = zero[k] ? '0 : whole >> distance;
 
-    assign aligned[k*Total+:Total] = sign[k] ? -Total'(cut) : Total'(cut);
+    assign aligned[k] = sign[k] ? -Total'(cut) : Total'(cut);
   end
 
   if (FractionBits >= 23) begin : g_c_wide
@@ -106,7 +106,7 @@ module fused_dot #(
 
   always_comb begin
     total = c_i[31] ? -Total'(c_aligned) : Total'(c_aligned);
-    for (int k = 0; k < K; k++) total = total + aligned[k*Total+:Total];
+    for (int k = 0; k < K; k++) total = total + aligned[k];
   end
 
   assign magnitude = total[Total-1] ? -total : total;

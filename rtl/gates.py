@@ -17,7 +17,7 @@ from rtl.bench import to_bits
 from rtl.liberty import Library, read_library
 from rtl.netlist import GateLevelRun, Netlist
 from rtl.verification import SOURCES, Configuration, benches, configurations, unit_names
-from rtl.yosys import check_yosys, synthesise
+from rtl.yosys import synthesise, yosys_version
 
 STREAMS = 256
 """Independent streams of data that a unit runs on."""
@@ -96,7 +96,7 @@ def units_in_gates(
         raise InputError(f"cycles: expected an integer ≥ 2, got {cycles!r}")
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed: expected an integer ≥ 0, got {seed!r}")
-    check_yosys()
+    yosys_version()  # so that Yosys is compiled once, before two processes need it
     chosen = chosen_configurations(units)
     library = None if liberty is None else (read_library(liberty), liberty)
 

@@ -21,8 +21,9 @@ QUANTITIES = {"energy_pj": "energy", "signal_pj": "signal_energy", "toggles": "t
 """Fields of ``rtl.gates.Gates`` by kind of data, and what their ratios are called."""
 
 _ABOUT = """
-Ratios of area and switching energy between the units of rtl/, as synthesised. Printed again by: python -m rtl.synthesis
---write
+Ratios of area and switching energy between the units of rtl/, as synthesised. Printed again by:
+
+python -m rtl.synthesis --write
 
 A value is relative to {reference}, energies and toggles to its multiply-accumulate of random operands. They are per
 operation, which the column per names; areas and transistors are per unit.

@@ -40,7 +40,7 @@ module threshold_neuron #(
   assign serial  = operation_i == Add || operation_i == Compare;
   assign first   = literal[0];
   assign second  = literal[1] ^ (operation_i == Compare);
-  assign begun   = serial && literal[2];
+  assign begun   = literal[2]; // which the window of a max-pool holds in any case
   assign carry   = (first & second) | (first & state) | (second & state);
 
   always_comb begin

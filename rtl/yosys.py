@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def yosys_version() -> str:
         InputError: it is not installed.
     """
     check_yosys()
+    return _version()
+
+
+@cache
+def _version() -> str:
     done = subprocess.run([sys.executable, "-c", _CALL, "-V"], stdout=subprocess.PIPE, text=True, check=True)
     return " ".join(done.stdout.split()[:2])
 

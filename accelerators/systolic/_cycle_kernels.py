@@ -22,8 +22,8 @@ from numerics._product_kernels import SOURCE
 NONE, WEIGHTS, FULL = 0, 1, 2
 
 # Fields of the vector `job` (int64).
-ROWS, COLUMNS, BATCH, STREAM, FOLDS_DOWN, FOLDS_ACROSS, OVERLAP, LATENCY, DRAIN_SHIFT, VALUES = range(10)
-JOB_FIELDS = 10
+ROWS, COLUMNS, BATCH, STREAM, FOLDS_DOWN, FOLDS_ACROSS, OVERLAP, LATENCY, DRAIN_SHIFT = range(9)
+JOB_FIELDS = 9
 
 # Registers of an element, as faults name them and as activity counts them.
 STREAMED, TRANSPORT, SHADOW, HELD, SUM, DRAIN = range(6)
@@ -64,12 +64,6 @@ def _damage_operand(values, codes, table, fault):
     values[r, c] = table[np.int64(code)]
 
 
-@njit(cache=True, nogil=True)
-def one_sum(out):
-    """One, of the type of the sums."""
-    return out.dtype.type(1)
-
-
 @njit(cache=True, nogil=True, inline="always")
 def _pass(came, register, start, count):
     """What comes to elements from their neighbours on the left. (Unsigned indices need no test for negative ones, and without
@@ -108,6 +102,77 @@ def _flush(counts, activity):
                 counts[i, r, c] = 0
 
 
+# Columns of the tiles that the control is given (float64).
+T_FOLDS, T_STREAM, T_LOAD_READY, T_STREAM_READY, T_LOAD_CYCLES, T_INTERVAL = range(6)
+TILE_FIELDS = 6
+
+
+@njit(cache=True, nogil=True)
+def control(job, output_stationary, tiles):
+    """The array's control alone, stepped through every cycle of a list of tiles, folds one behind the other across them.
+
+    Args:
+        job: numbers of ``JOB_FIELDS``; its folds and stream are not read.
+        output_stationary: whether the sums stay.
+        tiles: (number, TILE_FIELDS): folds; operands a fold streams; times before which what stays and what streams is not at hand;
+            cycles a fold's load takes; cycles between two operands.
+
+    Returns:
+        The cycle after the last result.
+    """
+    rows, columns, overlap = job[ROWS], job[COLUMNS], job[OVERLAP]
+    shift = rows if job[DRAIN_SHIFT] != 0 else 0
+    if output_stationary:
+        way, gap = rows + columns - 3 + job[LATENCY] + shift, shift
+    else:
+        way, gap = job[LATENCY] * rows + columns - 2, 0
+    loading, loaded, streaming, begun = 0, 0, False, False  # cycles left to load, folds in the shadow registers, …
+    load_tile = load_fold = stream_tile = stream_fold = 0
+    entered, leaving, since = 0, 0, 0  # operands of the present fold, cycles until its last result, cycles since it began
+    length, interval = 0.0, 1.0
+    number = tiles.shape[0]
+    t = 0
+    while True:
+        if streaming and since >= interval * length:
+            streaming = False
+        may = stream_tile < number and not streaming and (loaded > 0 or output_stationary)
+        if may and t >= tiles[stream_tile, T_STREAM_READY]:
+            if not output_stationary:
+                may = overlap == FULL or leaving == 0
+            else:
+                may = t >= tiles[stream_tile, T_LOAD_READY]
+                may = may and ((not begun or since >= gap) if overlap == FULL else leaving == 0)
+            if may:
+                streaming = begun = True
+                length, interval = tiles[stream_tile, T_STREAM], tiles[stream_tile, T_INTERVAL]
+                entered = since = 0
+                loaded = 0
+                stream_fold += 1
+                if stream_fold == tiles[stream_tile, T_FOLDS]:
+                    stream_tile, stream_fold = stream_tile + 1, 0
+        if not output_stationary and load_tile < number and loading == 0 and t >= tiles[load_tile, T_LOAD_READY]:
+            if loaded == 0 and (overlap != NONE or (not streaming and leaving == 0)):
+                loading = np.int64(np.ceil(tiles[load_tile, T_LOAD_CYCLES]))
+                load_fold += 1
+                if load_fold == tiles[load_tile, T_FOLDS]:
+                    load_tile, load_fold = load_tile + 1, 0
+        if stream_tile == number and not streaming and leaving == 0:
+            return t
+        # The clock.
+        if loading > 0:
+            loading -= 1
+            if loading == 0:
+                loaded = 1
+        if leaving > 0:
+            leaving -= 1
+        if streaming and entered < length and since >= interval * entered:
+            entered += 1
+            if entered == length:
+                leaving = way
+        since += 1
+        t += 1
+
+
 @cache
 def stationary(mode, how, by, layout, step, deep, source=SOURCE):
     """The kernel of an array in which one operand stays (weights, or inputs).
@@ -122,7 +187,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
     kind, bits, mantissa_bits, bias, has_inf, has_nan = layout
 
     @njit(nogil=True, cache=True)
-    def run(job, x, xc, w, wc, x_table, w_table, out, p, q, faults, ready, begins, activity, signals, shown):
+    def run(job, x, xc, w, wc, x_table, w_table, out, p, q, faults, begins, activity, signals, shown):
         """One job; returns its cycles.
 
         Args:
@@ -133,13 +198,12 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
             out: (batch, stream, folds across · columns), the initial sums.
             p, q: parameters of the multiply-accumulate.
             faults: (number, 6).
-            ready: (folds, 2), cycles before which what stays and what streams is not at hand.
             begins: (folds, 3), written: cycles in which a fold's load begins, its stream begins, and it has left.
             activity: (ACTIVITY_ROWS, rows, columns), added to.
             signals, shown: (cycles, 4) and (cycles, columns), written as far as they go: what the array shows.
         """
         rows, columns, stream = job[ROWS], job[COLUMNS], job[STREAM]
-        overlap, latency, values = job[OVERLAP], job[LATENCY], job[VALUES] + source - source
+        overlap, latency = job[OVERLAP], job[LATENCY] + source - source
         down = job[FOLDS_DOWN]
         each = down * job[FOLDS_ACROSS]
         folds = job[BATCH] * each
@@ -154,7 +218,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
         top = np.zeros(columns, out.dtype)
         counts = np.zeros((ACTIVITY_ROWS, rows, columns), np.uint32)
         came, came_code = np.zeros(columns, x.dtype), np.zeros(columns, np.uint32)
-        one = x.dtype.type(1)
+        one = out.dtype.type(1)
         loads = streams = left = 0  # folds that have begun to load, begun to stream, left
         loading = streaming = False
         first_load = 0  # the first load whose weights still move
@@ -166,13 +230,13 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
             if loading and t >= begins[loads - 1, 0] + rows:
                 loading = False
             loaded = streams < loads and not (loading and streams == loads - 1)
-            if loaded and not streaming and (overlap == FULL or left == streams) and t >= ready[streams, 1]:
+            if loaded and not streaming and (overlap == FULL or left == streams):
                 begins[streams, 1] = t
                 streams += 1
                 streaming = True
             # The shadow registers are free once the fold in them has begun to stream.
             free = left == loads if overlap == NONE else streams == loads
-            if loads < folds and not loading and free and t >= ready[loads, 0]:
+            if loads < folds and not loading and free:
                 begins[loads, 0] = t
                 loads += 1
                 loading = True
@@ -182,7 +246,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                 signals[t, READY] = streaming and (t - begins[streams - 1, 1]) % step == 0
             # --- streams
             now, before = t % latency, (t - 1) % latency
-            for f in range(left, streams) if values != 0 else range(0):
+            for f in range(left, streams):
                 b, k0, n0 = f // each, (f % each % down) * rows, (f % each // down) * columns
                 for r in range(rows - 1, -1, -1):
                     base = t - begins[f, 1] - latency * r
@@ -234,7 +298,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                             _count_zeros(came, weight, counts[ZEROS, r], c, 1)
             # --- what stays, on its way down: the first row of a load stays in row 0, the next passes and stays in row 1, …
             slot = t % pace
-            for g in range(first_load, loads) if values != 0 else range(0):
+            for g in range(first_load, loads):
                 b, k0, n0 = g // each, (g % each % down) * rows, (g % each // down) * columns
                 since = t - begins[g, 0]
                 if since > (pace + 1) * (rows - 1) + columns - 1:
@@ -270,7 +334,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                 else:
                     r, c = fault[F_ROW], fault[F_COLUMN]
                     code = _damaged(np.uint64(sum_code(sums[now, r, c], kind, bits, mantissa_bits, bias)), fault)
-                    sums[now, r, c] = sum_value(code, one_sum(out), kind, bits, mantissa_bits, bias, has_inf, has_nan)
+                    sums[now, r, c] = sum_value(code, one, kind, bits, mantissa_bits, bias, has_inf, has_nan)
             # --- sums that leave at the bottom
             for f in range(left, streams):
                 b, n0 = f // each, (f % each // down) * columns
@@ -278,12 +342,11 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                 low, high = max(0, base - step * (stream - 1)), min(columns - 1, base)
                 for c in range(low + (base - low) % step, high + 1, step):
                     m = (base - c) // step
-                    if values != 0:
-                        total_out = sums[now, rows - 1, c]
-                        out[b, m, n0 + c] = mac(out[b, m, n0 + c], total_out, one_sum(out), p, q, mode, how, by)
-                        at = t + latency + columns - 1 - c  # columns are aligned to the last one
-                        if at < shown.shape[0]:
-                            shown[at, c] = sum_code(total_out, kind, bits, mantissa_bits, bias)
+                    total = sums[now, rows - 1]
+                    out[b, m, n0 + c] = mac(out[b, m, n0 + c], total[c], one, p, q, mode, how, by)
+                    at = t + latency + columns - 1 - c  # columns are aligned to the last one
+                    if at < shown.shape[0]:
+                        shown[at, c] = sum_code(total[c], kind, bits, mantissa_bits, bias)
                     if c == columns - 1:
                         if t + latency < signals.shape[0]:
                             signals[t + latency, VALID] = 1
@@ -306,7 +369,7 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
     kind, bits, mantissa_bits, bias, has_inf, has_nan = layout
 
     @njit(nogil=True, cache=True)
-    def run(job, x, xc, w, wc, x_table, w_table, out, p, q, faults, ready, begins, activity, signals, shown):
+    def run(job, x, xc, w, wc, x_table, w_table, out, p, q, faults, begins, activity, signals, shown):
         """One job; returns its cycles. Arguments as for ``stationary``, but
 
         Args:
@@ -316,7 +379,7 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
             out: (batch, folds down · rows, folds across · columns).
         """
         rows, columns, stream = job[ROWS], job[COLUMNS], job[STREAM]
-        overlap, latency, values, shift = job[OVERLAP], job[LATENCY], job[VALUES] + source - source, job[DRAIN_SHIFT]
+        overlap, latency, shift = job[OVERLAP], job[LATENCY] + source - source, job[DRAIN_SHIFT]
         down = job[FOLDS_DOWN]
         each = down * job[FOLDS_ACROSS]
         folds = job[BATCH] * each
@@ -325,7 +388,7 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
         sums, drain = np.zeros((rows, columns), out.dtype), np.zeros((rows, columns), out.dtype)
         # Results on their way through a deep multiply-accumulate, by fold.
         finished = np.zeros((latency + 1 if deep else 1, rows, columns), out.dtype)
-        zero = out.dtype.type(0)
+        zero, one = out.dtype.type(0), out.dtype.type(1)
         came, came_code = np.zeros(columns, x.dtype), np.zeros(columns, np.uint32)
         top, top_code = np.zeros(columns, x.dtype), np.zeros(columns, np.uint32)
         counts = np.zeros((ACTIVITY_ROWS, rows, columns), np.uint32)
@@ -334,7 +397,7 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
         while left < folds:
             # --- control: what begins in this cycle
             streaming = streams > 0 and t < begins[streams - 1, 1] + step * stream
-            if streams < folds and not streaming and t >= max(ready[streams, 0], ready[streams, 1]):
+            if streams < folds and not streaming:
                 may = left == streams
                 if overlap == FULL:
                     # The results of the fold before need a cycle a row to leave a column.
@@ -349,7 +412,7 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
             # --- drains move before the sums do
             if shift != 0:
                 for f in range(left, streams):
-                    for c in range(columns) if values != 0 else range(0):
+                    for c in range(columns):
                         since = t - (begins[f, 1] + step * (stream - 1) + c + latency)
                         if since < 0 or since > 2 * rows - 2:
                             continue
@@ -368,7 +431,7 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
                                 )
                                 drain[r, c] = drain[r - 1, c]
             # --- streams
-            for f in range(left, streams) if values != 0 else range(0):
+            for f in range(left, streams):
                 b, m0, n0 = f // each, (f % each % down) * rows, (f % each // down) * columns
                 for r in range(rows - 1, -1, -1):
                     base = t - begins[f, 1] - r
@@ -432,10 +495,10 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
                     _damage_operand(held, held_code, w_table, fault)
                 elif fault[F_REGISTER] == SUM:
                     code = _damaged(np.uint64(sum_code(sums[r, c], kind, bits, mantissa_bits, bias)), fault)
-                    sums[r, c] = sum_value(code, one_sum(out), kind, bits, mantissa_bits, bias, has_inf, has_nan)
+                    sums[r, c] = sum_value(code, one, kind, bits, mantissa_bits, bias, has_inf, has_nan)
                 else:
                     code = _damaged(np.uint64(sum_code(drain[r, c], kind, bits, mantissa_bits, bias)), fault)
-                    drain[r, c] = sum_value(code, one_sum(out), kind, bits, mantissa_bits, bias, has_inf, has_nan)
+                    drain[r, c] = sum_value(code, one, kind, bits, mantissa_bits, bias, has_inf, has_nan)
             # --- results that leave
             for f in range(left, streams):
                 b, m0, n0 = f // each, (f % each % down) * rows, (f % each // down) * columns
@@ -444,19 +507,17 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
                     if shift == 0:
                         r = t - end - c  # its last product is in the sum
                         if 0 <= r < rows:
-                            if values != 0:
-                                out[b, m0 + r, n0 + c] = sums[r, c]
+                            out[b, m0 + r, n0 + c] = sums[r, c]
                             if r == rows - 1 and c == columns - 1:
                                 begins[f, 2] = max(t + latency, begins[f, 1] + step * stream)
                         continue
                     r = rows - 1 - (t - (end + c + latency + rows - 1))
                     if r < 0 or r >= rows:
                         continue
-                    if values != 0:
-                        out[b, m0 + r, n0 + c] = drain[rows - 1, c]
-                        at = t + 1 + columns - 1 - c  # columns are aligned to the last one
-                        if at < shown.shape[0]:
-                            shown[at, c] = sum_code(drain[rows - 1, c], kind, bits, mantissa_bits, bias)
+                    out[b, m0 + r, n0 + c] = drain[rows - 1, c]
+                    at = t + columns - c  # columns are aligned to the last one
+                    if at < shown.shape[0]:
+                        shown[at, c] = sum_code(drain[rows - 1, c], kind, bits, mantissa_bits, bias)
                     if c == columns - 1:
                         if t + 1 < signals.shape[0]:
                             signals[t + 1, VALID] = 1

@@ -7,7 +7,7 @@ bit and cycle for cycle (``hwsim verify systolic_ws systolic_os``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -113,18 +113,18 @@ class ArrayRun:
         folds: how often it was filled anew.
         load_begins, stream_begins, fold_ends: cycle of each fold's first load (of what stays), first operands, and the cycle after
             its last result.
-        activity: of the elements; None where no values were computed.
+        activity: of the elements.
         signals: if recorded.
     """
 
-    outputs: NDArray[Any] | None
+    outputs: NDArray[Any]
     cycles: int
     stall_cycles: int
     folds: int
     load_begins: NDArray[np.int64]
     stream_begins: NDArray[np.int64]
     fold_ends: NDArray[np.int64]
-    activity: Activity | None = None
+    activity: Activity
     signals: Signals | None = field(default=None, repr=False)
 
 
@@ -138,7 +138,6 @@ def simulate_matmul(
     accumulator: str | Accumulator | None = None,
     cycles_per_mac: int = 1,
     stalls: ArrayLike | None = None,
-    ready: NDArray[np.int64] | None = None,
     faults: Sequence[Fault] = (),
     record: bool = False,
 ) -> ArrayRun:
@@ -152,7 +151,6 @@ def simulate_matmul(
         accumulator: of every addition, in an element and of folds below the array; None is int32 for integers, else fp32.
         cycles_per_mac: cycles an element is taken by one MAC.
         stalls: booleans, one a cycle; the array is held where they are true. None ever after their end.
-        ready: (folds, 2), cycles (without stalls) before which a fold's stationary and streamed operands are not at hand.
         faults: in registers.
         record: whether to keep what the array shows in each cycle.
 
@@ -175,23 +173,19 @@ def simulate_matmul(
     _check_order(found, array)
     plan, layout = mac_plan(found), sum_bits(found)
     batch, (m, k), n = (x.shape[0] if x.ndim == 3 else 1), x.shape[-2:], y.shape[-1]
-    outputs, run = _run(
-        left.reshaped(batch, m, k), right.reshaped(batch, k, n), (batch, m, n, k), array, plan, layout, cycles_per_mac,
-        _moving(stalls), ready, tuple(faults), record, True,
+    run = _run(
+        left.reshaped(batch, m, k), right.reshaped(batch, k, n), array, plan, layout, cycles_per_mac, _moving(stalls),
+        tuple(faults), record,
     )  # fmt: skip
-    assert outputs is not None
-    shaped = outputs if x.ndim == 3 else outputs[0]
-    return _with(run, outputs=_as_returned(shaped, found))
+    return replace(run, outputs=_as_returned(run.outputs if x.ndim == 3 else run.outputs[0], found))
 
 
-def control_cycles(
-    m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, cycles_per_mac: int = 1, ready: NDArray[np.int64] | None = None
-) -> ArrayRun:
-    """The array's control alone, stepped through every cycle: cycles do not depend on values.
+def control_cycles(m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, cycles_per_mac: int = 1) -> int:
+    """Cycles of a matmul with all operands at hand: the array's control alone, stepped through every cycle.
 
     Args:
-        m, n, k, batch: sizes of the matmul.
-        array, cycles_per_mac, ready: as for ``simulate_matmul``.
+        m, n, k, batch: sizes.
+        array, cycles_per_mac: as for ``simulate_matmul``, which takes as many cycles.
 
     Raises:
         InputError: a size below one.
@@ -199,12 +193,31 @@ def control_cycles(
     for name, value in (("m", m), ("n", n), ("k", k), ("batch", batch), ("cycles_per_mac", cycles_per_mac)):
         if value < 1:
             raise InputError(f"{name}: expected an integer ≥ 1, got {value!r}")
-    plan = mac_plan("int32")
-    nothing = _Operand(np.zeros((1, 1, 1), plan.dtype), np.zeros((1, 1, 1), np.uint32), get_format("int8"), np.zeros(1, plan.dtype))
-    layout = sum_bits("int32")
-    return _run(
-        nothing, nothing, (batch, m, n, k), array, plan, layout, cycles_per_mac, _moving(None), ready, (), False, False
-    )[1]  # fmt: skip
+    along, across, stream = _sides(m, n, k, array.dataflow)
+    folds = batch * -(-along // array.rows) * -(-across // array.columns)
+    return step_tiles(array, np.array([[folds, stream, 0.0, 0.0, array.rows, cycles_per_mac]]))
+
+
+def step_tiles(array: ArraySpec, tiles: NDArray[np.float64]) -> int:
+    """The cycle after the last result of a list of tiles; columns as ``_cycle_kernels.control`` takes them."""
+    from accelerators.systolic import _cycle_kernels as kernels
+
+    return int(kernels.control(_job(array), array.dataflow == "output_stationary", tiles))
+
+
+def _sides(m: int, n: int, k: int, dataflow: str) -> tuple[int, int, int]:
+    """Sizes along the rows, along the columns, and of what a fold streams."""
+    return {"weight_stationary": (k, n, m), "output_stationary": (m, n, k), "input_stationary": (k, m, n)}[dataflow]
+
+
+def _job(array: ArraySpec) -> NDArray[np.int64]:
+    from accelerators.systolic import _cycle_kernels as kernels
+
+    job = np.zeros(kernels.JOB_FIELDS, np.int64)
+    job[kernels.ROWS], job[kernels.COLUMNS] = array.rows, array.columns
+    job[kernels.OVERLAP] = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FULL}[array.timing.fold_overlap]
+    job[kernels.LATENCY], job[kernels.DRAIN_SHIFT] = array.timing.mac_latency_cycles, array.timing.output_drain == "shift"
+    return job
 
 
 # --- operands ---------------------------------------------------------------------------------------------------------------
@@ -241,7 +254,7 @@ class _Operand:
         return cls(numbers, codes.astype(np.uint32), fmt, table)
 
     def reshaped(self, *shape: int) -> _Operand:
-        return _with(self, values=self.values.reshape(shape), codes=self.codes.reshape(shape))
+        return replace(self, values=self.values.reshape(shape), codes=self.codes.reshape(shape))
 
     def padded(self, rows: int, columns: int, turned: bool) -> tuple[NDArray[Any], NDArray[np.uint32]]:
         """Values and codes with sides filled up with zeros to multiples of ``rows`` and ``columns``; transposed if ``turned``."""
@@ -298,112 +311,81 @@ def _real(moving: NDArray[np.int64], cycle: Any) -> Any:
 def _run(
     left: _Operand,
     right: _Operand,
-    shape: tuple[int, int, int, int],
     array: ArraySpec,
     plan: MacPlan,
     layout: SumBits,
     cycles_per_mac: int,
     moving: NDArray[np.int64],
-    ready: NDArray[np.int64] | None,
     faults: tuple[Fault, ...],
     record: bool,
-    values: bool,
-) -> tuple[NDArray[Any] | None, ArrayRun]:
+) -> ArrayRun:
+    """(batch, m, k) times (batch, k, n), with outputs in the type of the sums."""
     from accelerators.systolic import _cycle_kernels as kernels
 
-    batch, m, n, k = shape
-    rows, columns, timing, dataflow = array.rows, array.columns, array.timing, array.dataflow
-    # What streams and what stays, and how long a fold streams.
+    (batch, m, k), n = left.values.shape, right.values.shape[-1]
+    rows, columns, dataflow = array.rows, array.columns, array.dataflow
+    along, across, stream = _sides(m, n, k, dataflow)
+    # What streams and what stays, as the kernel takes them; input-stationary is weight-stationary for the transposed product.
+    streamed, held = (right, left) if dataflow == "input_stationary" else (left, right)
     if dataflow == "output_stationary":
-        down, across, stream = -(-m // rows), -(-n // columns), k
-        pads = (1, rows, True), (1, columns, False)
-        streamed, other = left, right
-        sides = (down * rows, across * columns)
-    elif dataflow == "weight_stationary":
-        down, across, stream = -(-k // rows), -(-n // columns), m
-        pads = (1, rows, False), (rows, columns, False)
-        streamed, other = left, right
-        sides = (m, across * columns)
+        (x, xc), (w, wc) = streamed.padded(1, rows, True), held.padded(1, columns, False)
+        factory, sides = kernels.output_stationary, (-(-m // rows) * rows, w.shape[2])
     else:
-        down, across, stream = -(-k // rows), -(-m // columns), n
-        pads = (1, rows, True), (rows, columns, True)
-        streamed, other = right, left
-        sides = (n, across * columns)
-    folds = batch * down * across
-    job = np.zeros(kernels.JOB_FIELDS, np.int64)
-    job[kernels.ROWS], job[kernels.COLUMNS], job[kernels.BATCH], job[kernels.STREAM] = rows, columns, batch, stream
-    job[kernels.FOLDS_DOWN], job[kernels.FOLDS_ACROSS] = down, across
-    job[kernels.OVERLAP] = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FULL}[timing.fold_overlap]
-    job[kernels.LATENCY], job[kernels.DRAIN_SHIFT] = timing.mac_latency_cycles, timing.output_drain == "shift"
-    job[kernels.VALUES] = values
-    if values:
-        (x, xc), (w, wc) = streamed.padded(*pads[0]), other.padded(*pads[1])
-        x, w = x.astype(plan.dtype), w.astype(plan.dtype)
-    else:
-        x, xc, w, wc = streamed.values, streamed.codes, other.values, other.codes
-    out = np.zeros((batch, *sides) if values else (1, 1, 1), plan.dtype)
+        turned = dataflow == "input_stationary"
+        (x, xc), (w, wc) = streamed.padded(1, rows, turned), held.padded(rows, columns, turned)
+        factory, sides = kernels.stationary, (stream, w.shape[2])
+    job = _job(array)
+    job[kernels.BATCH], job[kernels.STREAM] = batch, stream
+    job[kernels.FOLDS_DOWN], job[kernels.FOLDS_ACROSS] = -(-along // rows), -(-across // columns)
+    folds = int(batch * job[kernels.FOLDS_DOWN] * job[kernels.FOLDS_ACROSS])
+    out = np.zeros((batch, *sides), plan.dtype)
     begins = np.zeros((folds, 3), np.int64)
     activity = np.zeros((kernels.ACTIVITY_ROWS, rows, columns), np.int64)
-    table = _fault_table(faults, dataflow, rows, columns, streamed.fmt, other.fmt, layout, moving)
-    longest = _longest(job, cycles_per_mac, ready) if record else 0
+    table = _fault_table(faults, array, streamed.fmt, held.fmt, layout, moving)
+    longest = _longest(job, cycles_per_mac) if record else 0
     signals, shown = np.zeros((longest, 4), np.uint8), np.zeros((longest, columns), np.uint64)
-    factory = kernels.output_stationary if dataflow == "output_stationary" else kernels.stationary
-    kernel = factory(plan.mode, plan.how, plan.by, layout.key, cycles_per_mac, timing.mac_latency_cycles > 1)
-    waits = np.zeros((folds, 2), np.int64) if ready is None else ready
-    if waits.shape != (folds, 2):
-        raise InputError(f"ready: expected shape ({folds}, 2) for {folds} folds, got {waits.shape}")
-    moved = int(
-        kernel(
-            job, x, xc, w, wc, streamed.table.astype(plan.dtype), other.table.astype(plan.dtype), out, plan.p, plan.q, table,
-            waits, begins, activity, signals, shown,
-        )
-    )  # fmt: skip
+    kernel = factory(plan.mode, plan.how, plan.by, layout.key, cycles_per_mac, array.timing.mac_latency_cycles > 1)
+    x, w, x_table, w_table = (v.astype(plan.dtype) for v in (x, w, streamed.table, held.table))
+    moved = int(kernel(job, x, xc, w, wc, x_table, w_table, out, plan.p, plan.q, table, begins, activity, signals, shown))
     cycles = int(_real(moving, moved - 1)) + 1
-    run = ArrayRun(
-        None,
+    return ArrayRun(
+        (out.transpose(0, 2, 1) if dataflow == "input_stationary" else out)[:, :m, :n].copy(),
         cycles,
         cycles - moved,
         folds,
         _real(moving, begins[:, 0]),
         _real(moving, begins[:, 1]),
         _real(moving, begins[:, 2] - 1) + 1,
-        _activity(activity, dataflow, folds * stream) if values else None,
+        _activity(activity, dataflow, folds * stream),
         _signals(signals[: moved + 1], shown[: moved + 1], moving, cycles) if record else None,
     )
-    if not values:
-        return None, run
-    if dataflow == "input_stationary":
-        return out.transpose(0, 2, 1)[:, :m, :n].copy(), run
-    return out[:, :m, :n].copy(), run
 
 
-def _longest(job: NDArray[np.int64], cycles_per_mac: int, ready: NDArray[np.int64] | None) -> int:
+def _longest(job: NDArray[np.int64], cycles_per_mac: int) -> int:
     """More cycles than any run takes: every fold alone, one after the other."""
     from accelerators.systolic import _cycle_kernels as kernels
 
     folds = job[kernels.BATCH] * job[kernels.FOLDS_DOWN] * job[kernels.FOLDS_ACROSS]
     alone = (job[kernels.LATENCY] + 3) * job[kernels.ROWS] + job[kernels.COLUMNS] + cycles_per_mac * job[kernels.STREAM]
-    return int(folds * alone + job[kernels.LATENCY] + 2 + (0 if ready is None else ready.max(initial=0)))
+    return int(folds * alone + job[kernels.LATENCY] + 2)
 
 
 def _fault_table(
     faults: tuple[Fault, ...],
-    dataflow: str,
-    rows: int,
-    columns: int,
+    array: ArraySpec,
     streamed: Format,
     held: Format,
     layout: SumBits,
     moving: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    known = _REGISTERS[dataflow]
+    known = _REGISTERS[array.dataflow]
     table = np.zeros((len(faults), 6), np.int64)
     for i, fault in enumerate(faults):
         if fault.register not in known:
-            raise unknown_name(f"register ({dataflow})", fault.register, known)
+            raise unknown_name(f"register ({array.dataflow})", fault.register, known)
         number = known[fault.register]
         bits = int(streamed.bits) if number == 0 else int(held.bits) if number <= 3 else layout.bits
-        for name, limit in (("row", rows), ("column", columns), ("bit", bits)):
+        for name, limit in (("row", array.rows), ("column", array.columns), ("bit", bits)):
             if getattr(fault, name) >= limit:
                 raise InputError(f"{name}: register {fault.register!r} has 0 to {limit - 1}, got {getattr(fault, name)}")
         # A flip in a stalled cycle is seen by the next one that moves: it lies at the end of the one before.
@@ -442,11 +424,4 @@ def _signals(flags: NDArray[np.uint8], sums: NDArray[np.uint64], moving: NDArray
     busy, weight_ready, ready, valid = (flags[own, i].astype(np.bool_) for i in range(kernels.VALID + 1))
     shown = np.where(valid[:, None], sums[own], 0).astype(np.uint64)
     return Signals(busy, weight_ready & moves, ready & moves, valid, shown)
-
-
-def _with(instance: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(instance, **changes)
-
 

@@ -63,7 +63,7 @@ def test_cycles_equal_those_of_a_conveyor(size):
     ]
     expected = pipeline(neuron, size, given)
     assert found == expected
-    assert sum(row[-1] for row in expected) > 50
+    assert sum(row[-1] for row in expected) > 20
 
 
 def test_a_step_takes_neurons_and_four_cycles():
