@@ -71,13 +71,20 @@ class Device(Protocol):
         ...
 
     def emulate(
-        self, module: nn.Module, recipe: str | Recipe | None = None, *, example_inputs: Any = None, seed: int = 0
+        self,
+        module: nn.Module,
+        recipe: str | Recipe | None = None,
+        *,
+        fidelity: str | None = None,
+        example_inputs: Any = None,
+        seed: int = 0,
     ) -> nn.Module:
         """A module that computes as this machine does: in its formats, with its sums.
 
         Args:
             module: what to emulate; it is copied, not changed.
             recipe: formats by role, scales and rounding; the device's default formats otherwise.
+            fidelity: a rung that computes values its own way, with the same result; the fastest way otherwise.
             example_inputs: a tuple of inputs to run once, so that the list of emulated operators is complete.
             seed: of stochastic rounding.
 

@@ -38,60 +38,58 @@ module fused_dot #(
 
   localparam logic [31:0] Nan = 32'h7FFF_FFFF;
 
-  // --- products -----------------------------------------------------------------------------------------------------------
-  logic [K-1:0]               sign, zero, is_nan, is_inf;
-  logic [K-1:0][Places-1:0]   significand /*verilator split_var*/;
-  logic [K-1:0][10:0]         exponent    /*verilator split_var*/; // as FP32's field, which may be negative
+  // --- one pair: codes without their signs ----------------------------------------------------------------------------------
+  function automatic logic [10:0] field_of(input logic [Bits-2:0] code); // subnormal numbers have that of the smallest normal one
+    field_of = 11'(code[Bits-2:MantissaBits]) + 11'(code[Bits-2:MantissaBits] == '0);
+  endfunction
 
-  for (genvar k = 0; k < K; k++) begin : g_product
-    logic [ExponentBits-1:0] a_field, b_field;
-    logic [MantissaBits-1:0] a_fraction, b_fraction;
-    logic                    a_zero, b_zero, a_top, b_top, a_inf, b_inf;
+  function automatic logic [Places-1:0] significand_of(input logic [Bits-2:0] code);
+    significand_of = Places'({code[Bits-2:MantissaBits] != '0, code[MantissaBits-1:0]});
+  endfunction
 
-    assign {a_field, a_fraction} = a_i[k*Bits+:Bits-1];
-    assign {b_field, b_fraction} = b_i[k*Bits+:Bits-1];
-    assign a_zero    = a_i[k*Bits+:Bits-1] == '0;
-    assign b_zero    = b_i[k*Bits+:Bits-1] == '0;
-    assign a_top     = &a_field && (HasInf != 0 || &a_fraction);
-    assign b_top     = &b_field && (HasInf != 0 || &b_fraction);
-    assign a_inf     = HasInf != 0 && a_top && a_fraction == '0;
-    assign b_inf     = HasInf != 0 && b_top && b_fraction == '0;
-    assign sign[k]   = a_i[k*Bits+Bits-1] ^ b_i[k*Bits+Bits-1];
-    assign is_nan[k] = (a_top && !a_inf) || (b_top && !b_inf) || (a_inf && b_zero) || (b_inf && a_zero);
-    assign is_inf[k] = a_inf || b_inf;
-    assign zero[k]   = a_zero || b_zero;
+  function automatic logic is_inf(input logic [Bits-2:0] code);
+    is_inf = HasInf != 0 && &code[Bits-2:MantissaBits] && code[MantissaBits-1:0] == '0;
+  endfunction
 
-    assign significand[k] = Places'({|a_field, a_fraction}) * Places'({|b_field, b_fraction});
-    assign exponent[k] = 11'(a_field) + 11'(!(|a_field)) + 11'(b_field) + 11'(!(|b_field)) + 11'(Offset);
-  end
+  function automatic logic is_nan(input logic [Bits-2:0] code);
+    is_nan = &code[Bits-2:MantissaBits] && (HasInf != 0 ? |code[MantissaBits-1:0] : &code[MantissaBits-1:0]);
+  endfunction
 
-  // --- the largest exponent, as FP32's field; that of c is at least 1 ------------------------------------------------------
+  // A product's exponent as FP32's field, which may be negative.
+  function automatic logic signed [10:0] exponent_of(input logic [Bits-2:0] a, input logic [Bits-2:0] b);
+    exponent_of = $signed(field_of(a) + field_of(b) + 11'(Offset));
+  endfunction
+
+  // --- the largest exponent, and what is no number --------------------------------------------------------------------------
   logic signed [10:0] c_exponent, largest;
+  logic               any_nan, plus_inf, minus_inf;
 
-  assign c_exponent = 11'(c_i[30:23]) + 11'(c_i[30:23] == 8'd0);
+  assign c_exponent = $signed(11'(c_i[30:23]) + 11'(c_i[30:23] == 8'd0));
 
-  always_comb begin
-    largest = c_exponent;
+  always_comb begin : find_largest
+    logic [Bits-2:0] a, b;
+    logic            negative, infinite;
+    largest   = c_exponent;
+    any_nan   = c_i[30:0] > 31'h7F80_0000;
+    plus_inf  = c_i == 32'h7F80_0000;
+    minus_inf = c_i == 32'hFF80_0000;
+    /* verilator unroll_disable */
     for (int k = 0; k < K; k++) begin
-      if (!zero[k] && $signed(exponent[k]) > largest) largest = exponent[k];
+      a         = a_i[k*Bits+:Bits-1];
+      b         = b_i[k*Bits+:Bits-1];
+      negative  = a_i[k*Bits+Bits-1] ^ b_i[k*Bits+Bits-1];
+      infinite  = is_inf(a) || is_inf(b);
+      any_nan   = any_nan || is_nan(a) || is_nan(b) || (infinite && (a == '0 || b == '0));
+      plus_inf  = plus_inf || (infinite && !negative);
+      minus_inf = minus_inf || (infinite && negative);
+      if (a != '0 && b != '0 && exponent_of(a, b) > largest) largest = exponent_of(a, b);
     end
   end
 
-  // --- alignment ----------------------------------------------------------------------------------------------------------
-  logic [K-1:0][Total-1:0] aligned /*verilator split_var*/; // signed
-  logic [FractionBits:0] c_whole, c_aligned;
+  // --- aligned to it, cut off and added ---------------------------------------------------------------------------------------
+  logic [FractionBits:0] c_whole, c_cut;
   logic [10:0]           c_distance;
-
-  for (genvar k = 0; k < K; k++) begin : g_aligned
-    logic [Product-1:0] whole, cut;
-    logic [10:0]        distance;
-
-    assign whole    = Product'(significand[k] >> Fewer) << More;
-    assign distance = largest - $signed(exponent[k]);
-    assign cut      = zero[k] ? '0 : whole >> distance;
-
-    assign aligned[k] = sign[k] ? -Total'(cut) : Total'(cut);
-  end
+  logic [Total-1:0]      total, magnitude;
 
   if (FractionBits >= 23) begin : g_c_wide
     assign c_whole = {c_i[30:23] != 8'd0, c_i[22:0], {(FractionBits - 23){1'b0}}};
@@ -99,14 +97,23 @@ module fused_dot #(
     assign c_whole = {c_i[30:23] != 8'd0, c_i[22-:FractionBits]};
   end
   assign c_distance = largest - c_exponent;
-  assign c_aligned  = c_whole >> c_distance;
+  assign c_cut      = c_whole >> c_distance;
 
-  // --- sum ----------------------------------------------------------------------------------------------------------------
-  logic [Total-1:0] total, magnitude;
-
-  always_comb begin
-    total = c_i[31] ? -Total'(c_aligned) : Total'(c_aligned);
-    for (int k = 0; k < K; k++) total = total + aligned[k];
+  always_comb begin : add
+    logic [Bits-2:0]    a, b;
+    logic [Places-1:0]  product;
+    logic [10:0]        distance;
+    logic [Product-1:0] cut;
+    total = c_i[31] ? -Total'(c_cut) : Total'(c_cut);
+    /* verilator unroll_disable */
+    for (int k = 0; k < K; k++) begin
+      a        = a_i[k*Bits+:Bits-1];
+      b        = b_i[k*Bits+:Bits-1];
+      product  = significand_of(a) * significand_of(b); // zero where an operand is, at whatever distance
+      distance = largest - exponent_of(a, b);
+      cut      = (Product'(product >> Fewer) << More) >> distance;
+      total    = (a_i[k*Bits+Bits-1] ^ b_i[k*Bits+Bits-1]) ? total - Total'(cut) : total + Total'(cut);
+    end
   end
 
   assign magnitude = total[Total-1] ? -total : total;
@@ -128,14 +135,8 @@ module fused_dot #(
   end
 
   // --- result ---------------------------------------------------------------------------------------------------------------
-  logic        c_nan, c_inf, plus_inf, minus_inf;
   logic [22:0] mantissa;
   logic [31:0] result;
-
-  assign c_nan     = c_i[30:0] > 31'h7F80_0000;
-  assign c_inf     = c_i[30:0] == 31'h7F80_0000;
-  assign plus_inf  = |(is_inf & ~sign) || (c_inf && !c_i[31]);
-  assign minus_inf = |(is_inf & sign) || (c_inf && c_i[31]);
 
   if (Total - 1 >= OutputMantissaBits) begin : g_mantissa_cut
     assign mantissa = {normal[Total-2-:OutputMantissaBits], {(23 - OutputMantissaBits){1'b0}}};
@@ -144,7 +145,7 @@ module fused_dot #(
   end
 
   always_comb begin
-    if (c_nan || |is_nan || (plus_inf && minus_inf)) result = Nan;
+    if (any_nan || (plus_inf && minus_inf)) result = Nan;
     else if (plus_inf || minus_inf) result = {minus_inf, 8'hFF, 23'd0};
     else if (field >= 11'd255) result = {total[Total-1], 8'hFF, 23'd0};
     else result = {total[Total-1], field[7:0], mantissa};

@@ -28,8 +28,11 @@ JOB_FIELDS = 12
 
 # Fields of a result (float64).
 TIME, LOAD_A, LOAD_B, LOAD_PARTIAL, LOAD_EXTRA, STORE_PARTIAL, STORE_OUT = 0, 1, 2, 3, 4, 5, 6
-IN_READ, WEIGHT_READ, OUT_READ, OUT_WRITE, FOLDS, ARRAY_BUSY, STEPS = 7, 8, 9, 10, 11, 12, 13
-RESULT_FIELDS = 14
+IN_READ, WEIGHT_READ, OUT_READ, OUT_WRITE, FOLDS, ARRAY_BUSY, STEPS, ARRAY_LEFT = 7, 8, 9, 10, 11, 12, 13, 14
+RESULT_FIELDS = 15
+
+TILE_FIELDS = 6
+"""Columns of the record of tiles: as in ``_cycle_kernels``."""
 
 # Clocks of the pipeline's state.
 _DMA, _DONE1, _DONE2, _FREE1, _FREE2, _VECTOR, _PENDING = 0, 1, 2, 3, 4, 5, 6
@@ -226,9 +229,11 @@ def held(order, inner, outer, footprint_sum, footprint_max):
 
 
 @njit(cache=True, nogil=True)
-def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse):
+def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse, tiles):
     """Run one mapping: every tile in loop order, batch outermost. ``reuse`` says whether A, B and the partial sums stay in
-    their buffers across the loop that does not index them."""
+    their buffers across the loop that does not index them. Where ``tiles`` has room, each tile's work for the array is written
+    there (columns as in ``_cycle_kernels``) and every tile is run; else equal ones are leapt over."""
+    recording = tiles.shape[0] > 0
     trips = np.array([msize.size, nsize.size, ksize.size])
     reuse_a, reuse_b, reuse_p = reuse[0], reuse[1], reuse[2]
     rows, columns = hw[ROWS], hw[COLUMNS]
@@ -337,6 +342,11 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                         if dataflow == OS:
                             depth += hw[MAC_CYCLES] * (stream - 1) + rows
                         out_ready = max(out_ready, (clock[_FREE2] if hw[OUT_DOUBLE] > 0 else clock[_FREE1]) - depth)
+                    if recording:
+                        step = int(result[STEPS])
+                        tiles[step, 0], tiles[step, 1] = count, stream
+                        tiles[step, 2], tiles[step, 3] = load_ready, max(stream_ready, out_ready)
+                        tiles[step, 4], tiles[step, 5] = load_cycles, interval
                     done = run_folds(clock, hw, count, stream, load_ready, stream_ready, out_ready, load_cycles, interval)
                     # Operand buffers are free again when their content has streamed into the array.
                     clock[_DONE2] = clock[_DONE1]
@@ -381,28 +391,29 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse)
                     last[0], last[1], last[2] = i, j, k_tile
                     result[STEPS] += 1.0
                     _settle(clock, pending)
-                    run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if inner > 1 else 0
+                    run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if inner > 1 and not recording else 0
                     if run > 0 and pending == waiting[2] and _leap(clock, result, clocks[2], results[2], run):
                         inner += run
                         last[o2] += run
                     inner += 1
-                run = _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if middle > 1 else 0
+                run = _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if middle > 1 and not recording else 0
                 if run > 0 and pending == waiting[1] and _leap(clock, result, clocks[1], results[1], run):
                     middle += run
                     last[o1] += run
                 middle += 1
-            run = _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 else 0
+            run = _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 and not recording else 0
             if run > 0 and pending == waiting[0] and _leap(clock, result, clocks[0], results[0], run):
                 outer += run
                 last[o0] += run
             outer += 1
-        run = batches - batch - 1 if batch > 1 else 0
+        run = batches - batch - 1 if batch > 1 and not recording else 0
         if run > 0 and pending == waiting[3] and _leap(clock, result, clocks[3], results[3], run):
             batch += run
         batch += 1
     if pending > 0.0:
         _write_back(clock, hw, pending)
     # An ideal channel keeps no clock of what it wrote; it was ready when the array and the vector unit were.
+    result[ARRAY_LEFT] = clock[_LEFT]
     result[TIME] = max(clock[_LEFT], clock[_VECTOR], clock[_DMA], clock[_WRITTEN])
     return result
 
@@ -459,6 +470,7 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
     shift = rows if hw[DRAIN_SHIFT] > 0 else 0.0
     fsum = np.zeros(3)
     fmax = np.zeros(3)
+    unrecorded = np.zeros((0, TILE_FIELDS))
     for cm_ in range(nm):
         tm = m_start[cm_ + 1] - m_start[cm_]
         for cn_ in range(nn):
@@ -566,7 +578,7 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
         ks_, ke = k_start[c], k_start[c + 1]
         result = simulate(
             hw, job, ORDERS[choice[r, 3]], msize[ms_:me], am[ms_:me], cm[ms_:me], nsize[ns_:ne], bn[ns_:ne], cn[ns_:ne],
-            ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r],
+            ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r], unrecorded,
         )  # fmt: skip
         simulated += 1
         result[TIME] = max(result[TIME], _levels(hw, job, result))

@@ -18,7 +18,7 @@ from hwsim.operators import Convolution, Matmul, Normalization, Op, Scan, Softma
 from hwsim.report import OpCost, Report, Span
 from hwsim.schedule import Group, Residency, form_groups, plan_residency
 from hwsim.workload import Workload
-from numerics.errors import InputError
+from numerics.errors import InputError, unknown_name
 from numerics.formats import get_format
 from numerics.recipes import Recipe, get_recipe
 
@@ -59,11 +59,12 @@ class SystolicArray:
     """A systolic array with buffers, off-chip memory and a vector unit.
 
     Fidelities: ``analytic``, the closed forms with ideal memory; ``tile``, the pipeline of loads, folds and write-backs, tile by
-    tile. The place below them, ``cycle``, is that of a model of every processing element.
+    tile; ``cycle``, that pipeline with the array's control stepped through every cycle. What a module computes, ``emulate`` finds
+    from its formats and sums or, with ``fidelity="cycle"``, from every register of every processing element.
     """
 
     kind: ClassVar[str] = "systolic_array"
-    fidelities: ClassVar[tuple[str, ...]] = ("analytic", "tile")
+    fidelities: ClassVar[tuple[str, ...]] = ("analytic", "tile", "cycle")
     default_fidelity: ClassVar[str] = "tile"
 
     def __init__(self, spec: SystolicSpec) -> None:
@@ -118,14 +119,16 @@ class SystolicArray:
         if chosen == "analytic":
             costs = [analytic_costs(spec, matrix, streamed, background) for matrix, streamed, background in jobs]
         else:
-            costs = self._run(jobs)
+            costs = self._run(jobs, stepped=chosen == "cycle")
         return self._report(placed, groups, jobs, costs, chosen)
 
-    def _run(self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]]) -> list[GroupCost]:
+    def _run(
+        self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]], *, stepped: bool
+    ) -> list[GroupCost]:
         """Simulate each distinct group once, several at a time; the result does not depend on how many."""
         from accelerators.systolic.pipeline import TilePipeline
 
-        pipeline = TilePipeline(self._spec)
+        pipeline = TilePipeline(self._spec, stepped=stepped)
         keys = [(m.key if m else None, tuple(s), tuple(b)) for m, s, b in jobs]
         distinct = dict(zip(keys, jobs, strict=True))
         pending = list(distinct)
@@ -139,13 +142,27 @@ class SystolicArray:
     # --- emulation ----------------------------------------------------------------------------------------------------
 
     def emulate(
-        self, module: nn.Module, recipe: str | Recipe | None = None, *, example_inputs: Any = None, seed: int = 0
+        self,
+        module: nn.Module,
+        recipe: str | Recipe | None = None,
+        *,
+        fidelity: str | None = None,
+        example_inputs: Any = None,
+        seed: int = 0,
     ) -> Emulation:
-        """``module`` as the array computes it; see ``hwsim.device.Device.emulate``."""
-        from accelerators.systolic.emulation import emulate
+        """``module`` as the array computes it; see ``hwsim.device.Device.emulate``.
+
+        Args:
+            fidelity: ``cycle`` runs every matrix product on the cycle-level array, whose cycles and activity the emulation's
+                ``matrix_unit.products`` then lists; the default gives the same bits faster.
+        """
+        from accelerators.systolic.emulation import ArrayUnit, emulate
 
         chosen = self._spec.default_recipe if recipe is None else get_recipe(recipe)
-        return emulate(self._spec, module, chosen, example_inputs=example_inputs, seed=seed)
+        if fidelity not in (None, *self.fidelities):
+            raise unknown_name(f"fidelity (device {self.name!r})", str(fidelity), self.fidelities)
+        unit = ArrayUnit(self._spec) if fidelity == "cycle" else None
+        return emulate(self._spec, module, chosen, example_inputs=example_inputs, seed=seed, matrix_unit=unit)
 
     # --- from a group to what the pipeline needs -------------------------------------------------------------------------
 

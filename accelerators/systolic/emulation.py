@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from accelerators.systolic.spec import ArraySpec, SystolicSpec
@@ -11,7 +11,9 @@ from numerics.accumulator import Accumulator
 from numerics.recipes import Override, Recipe
 
 if TYPE_CHECKING:
+    from accelerators.systolic.cycle import ArrayRun
     from numerics.emulation import Emulation
+    from numerics.formats import Format
 
 
 def fold_accumulator(array: ArraySpec, accumulator: str) -> Accumulator:
@@ -52,3 +54,57 @@ def emulate(spec: SystolicSpec, module: Any, recipe: Recipe, **options: Any) -> 
     import numerics
 
     return numerics.emulate(module, array_recipe(spec, recipe), **options)
+
+
+@dataclass(frozen=True)
+class ArrayProduct:
+    """A matrix product that ran on the cycle-level array.
+
+    Attributes:
+        module: path of the module that asked for it.
+        shape: batch, m, n, k.
+        run: cycles and activity; its outputs are not kept.
+    """
+
+    module: str
+    shape: tuple[int, int, int, int]
+    run: ArrayRun
+
+
+@dataclass
+class ArrayUnit:
+    """The cycle-level array as the matrix unit of an emulation.
+
+    Attributes:
+        spec: of the device.
+        products: those that it ran, in order.
+    """
+
+    spec: SystolicSpec
+    products: list[ArrayProduct] = field(default_factory=list)
+
+    def __call__(
+        self, a: Any, b: Any, *, accumulator: Accumulator, a_format: Format, b_format: Format, module: str
+    ) -> Any:
+        """``a @ b`` of arrays (…, M, K) and (…, K, N), bit for bit as ``numerics.matmul``."""
+        from math import prod
+
+        import numpy as np
+
+        from accelerators.systolic.cycle import simulate_matmul
+
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        (m, k), n, count = a.shape[-2:], b.shape[-1], prod(batch)
+        if b.ndim == 2:
+            # One matrix for all: the rows of the batch are rows of one product.
+            left, right = a.reshape(1, -1, k), b[None]
+        else:
+            left = np.broadcast_to(a, (*batch, m, k)).reshape(count, m, k)
+            right = np.broadcast_to(b, (*batch, k, n)).reshape(count, k, n)
+        mac = self.spec.mac_format(a_format.name, b_format.name)
+        run = simulate_matmul(
+            left, right, array=self.spec.array, a_format=a_format, b_format=b_format, accumulator=accumulator,
+            cycles_per_mac=1 if mac is None else mac.cycles_per_mac,
+        )  # fmt: skip
+        self.products.append(ArrayProduct(module, (*left.shape[:2], n, k), replace(run, outputs=run.outputs[:0])))
+        return run.outputs.reshape(*batch, m, n)

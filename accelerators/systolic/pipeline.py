@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from accelerators.systolic import _kernels as kernels
 from accelerators.systolic.analytic import compute_cycles, folds
+from accelerators.systolic.cycle import step_tiles
 from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, packed_groups, shape_of, tilings, touched
 from accelerators.systolic.spec import SystolicSpec
 from hwsim.operators import Convolution, Matmul
@@ -127,10 +128,16 @@ def _candidates(shape: Shape, rows: int, columns: int, dataflow: str, packed: in
 
 
 class TilePipeline:
-    """The tile-level model of one spec."""
+    """The tile-level model of one spec.
 
-    def __init__(self, spec: SystolicSpec) -> None:
-        self.spec = spec
+    Args:
+        spec: of the array.
+        stepped: whether the array's control is stepped through every cycle, from the times at which the pipeline has each tile's
+            operands at hand (the ``cycle`` rung).
+    """
+
+    def __init__(self, spec: SystolicSpec, *, stepped: bool = False) -> None:
+        self.spec, self.stepped = spec, stepped
         array, memory = spec.array, spec.memory
         hw = np.zeros(kernels.HW_FIELDS)
         hw[kernels.ROWS], hw[kernels.COLUMNS] = array.rows, array.columns
@@ -216,7 +223,7 @@ class TilePipeline:
             InputError: a buffer that holds no tile, or, with row-wise operators, no row of results.
         """
         spec = self.spec
-        main = _simulate(self.hw, self.ideal, spec, matrix, streamed, background)
+        main = _simulate(self.hw, self.ideal, spec, matrix, streamed, background, self.stepped)
         side_time = sum(self._vector_time(job) for job in background)
         side_ideal = sum(job.work_cycles for job in background)
         vector_bytes = [_vector_bytes(job) for job in streamed + background]
@@ -314,6 +321,7 @@ def _simulate(
     matrix: MatrixJob,
     streamed: list[VectorJob],
     background: list[VectorJob],
+    stepped: bool,
 ) -> _Run:
     op, array = matrix.op, spec.array
     shape = shape_of(op)
@@ -335,10 +343,18 @@ def _simulate(
         begin, end = starts[picked[d]], starts[picked[d] + 1]
         chosen += [a[begin:end] for a in cuts[4 * d + 1 : 4 * d + 4]]
     order = kernels.ORDERS[picked[3]]
-    with_vector = kernels.simulate(without_memory, job, order, *chosen, reuse)[kernels.TIME]
     bare = job.copy()
     bare[[kernels.VECTOR_CYCLES, kernels.ROW_CYCLES, kernels.EXTRA_LOAD]] = 0.0
-    array_only = kernels.simulate(without_memory, bare, order, *chosen, reuse)[kernels.TIME]
+
+    def time(hw: npt.NDArray[np.float64], job: npt.NDArray[np.float64]) -> float:
+        if not stepped:
+            return float(kernels.simulate(hw, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)))[kernels.TIME])
+        # What follows the array's last result, follows it as much later as the control says.
+        tiles = np.zeros((int(result[kernels.STEPS]), kernels.TILE_FIELDS))
+        found = kernels.simulate(hw, job, order, *chosen, reuse, tiles)
+        return float(found[kernels.TIME] + step_tiles(array, tiles) - found[kernels.ARRAY_LEFT])
+
+    with_vector, array_only = time(without_memory, job), time(without_memory, bare)
     a, b = result[kernels.LOAD_A], result[kernels.LOAD_B]
     partial_in, partial_out = result[kernels.LOAD_PARTIAL], result[kernels.STORE_PARTIAL]
     # Streamed operators report their own operands and results; the pipeline moved them all.
@@ -359,9 +375,9 @@ def _simulate(
         "array_occupancy": float(op.macs / (result[kernels.ARRAY_BUSY] * array.rows * array.columns)) * matrix.cycles_per_mac,
     }  # fmt: skip
     return _Run(
-        float(result[kernels.TIME]),
-        float(with_vector),
-        float(array_only),
+        time(machine, job) if stepped else float(result[kernels.TIME]),
+        with_vector,
+        array_only,
         float(result[kernels.ARRAY_BUSY]),
         sizes,
         mapping,

@@ -16,6 +16,7 @@ from numerics.errors import InputError
 from numerics.scaling import AmaxHistory, Scales, Scaling
 
 if TYPE_CHECKING:
+    from numerics.emulation.gemm import MatrixUnit
     from numerics.recipes import Recipe
 
 COMPUTE_ROLES = ("weight", "activation", "gradient", "kv_cache", "elementwise", "accumulator")
@@ -121,6 +122,7 @@ class Context:
         histories: largest magnitudes of delayed scales, by operand.
         static: scales that a calibration gave, by operand.
         observer: called with every operand before it is quantised.
+        matrix_unit: computes the products whose accumulator the recipe names, in place of ``numerics.matmul``.
     """
 
     recipe: Recipe
@@ -131,6 +133,7 @@ class Context:
     histories: dict[OperandKey, AmaxHistory] = field(default_factory=dict)
     static: dict[OperandKey, Scales] = field(default_factory=dict)
     observer: Callable[[OperandKey, torch.Tensor], None] | None = None
+    matrix_unit: MatrixUnit | None = None
     roles: dict[int, str] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     calls: dict[tuple[str, int], int] = field(default_factory=dict)

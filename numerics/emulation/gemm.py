@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +20,30 @@ from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, format
 from numerics.quantizer import quantize
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from numerics.emulation.context import Context, Site
     from numerics.encoding import BlockCodes
 
 _EXACT, _EXACT_SINGLE = 2.0**53, 2.0**24
 """Sums of integers below these are exact in 64-bit and in 32-bit floats, in any order."""
+
+
+class MatrixUnit(Protocol):
+    """Something else than ``numerics.matmul`` that computes products: a model of a machine's matrix unit."""
+
+    def __call__(
+        self, a: Any, b: Any, *, accumulator: Accumulator, a_format: Format, b_format: Format, module: str
+    ) -> NDArray[Any]:
+        """``a @ b`` of arrays (…, M, K) and (…, K, N) whose leading axes broadcast; integers of an integer format as they are.
+
+        Args:
+            a, b: numbers that their formats hold.
+            accumulator: how they are summed.
+            a_format, b_format: formats of the operands.
+            module: path of the module that asks for it.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,11 +54,14 @@ class Sum:
         fmt: format of the accumulator.
         stated: name of the format that the recipe has for it. A matrix unit may keep fewer bits of that: its preset says which.
         accumulation: name of an accumulator, or one; None leaves the sum to the library.
+        unit: computes products in place of ``numerics.matmul``, for the module ``module``.
     """
 
     fmt: Format
     stated: str
     accumulation: Any = None
+    unit: MatrixUnit | None = None
+    module: str = ""
 
     @classmethod
     def of(cls, context: Context, module: str) -> Sum:
@@ -47,7 +69,7 @@ class Sum:
         accumulation, stated = context.accumulation(module), context.recipe.format_for("accumulator", module)
         if accumulation is None:
             return cls(get_format(stated), stated)
-        return cls(get_format(get_accumulator(accumulation).format), stated, accumulation)
+        return cls(get_format(get_accumulator(accumulation).format), stated, accumulation, context.matrix_unit, module)
 
     @property
     def library(self) -> bool:
@@ -144,7 +166,12 @@ def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: boo
 
         accumulator = _accumulator(how, a.rule, b.rule)
         seeds = {"seed": seed & _MASK} if accumulator.rounding == "stochastic" else {}
-        total = matmul(left, right.mT, accumulator=accumulator, **seeds)
+        if how.unit is None:
+            total = matmul(left, right.mT, accumulator=accumulator, **seeds)
+        else:
+            formats = {"a_format": a.rule.fmt, "b_format": b.rule.fmt}
+            host = (v.detach().cpu().numpy() for v in (left, right.mT))
+            total = torch.from_numpy(how.unit(*host, accumulator=accumulator, module=how.module, **formats)).to(left.device)
     double = how.fmt.name == "fp64" or torch.float64 in (a.codes.dtype, b.codes.dtype)
     total = total.to(torch.float64 if double else torch.float32)
     if step != 1.0:

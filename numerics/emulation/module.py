@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from numerics.emulation.calls import Call, tensors_in
 from numerics.emulation.context import Context, Operator, check_static
 from numerics.emulation.expected import end_paths, expected_operators
+from numerics.emulation.gemm import MatrixUnit
 from numerics.emulation.operators import dispatch
 from numerics.emulation.quantised import OperandKey
 from numerics.errors import InputError
@@ -93,11 +94,11 @@ class Emulation(torch.nn.Module):
         recipe: formats, scales and sums; ``first_and_last`` resolved to overrides.
     """
 
-    def __init__(self, module: torch.nn.Module, recipe: Recipe, seed: int) -> None:
+    def __init__(self, module: torch.nn.Module, recipe: Recipe, seed: int, matrix_unit: MatrixUnit | None = None) -> None:
         super().__init__()
         self.module = _bare_copy(module)
         self.recipe = recipe
-        self._context = Context(recipe, seed)
+        self._context = Context(recipe, seed, matrix_unit=matrix_unit)
         self._mode: _Mode | None = None
         self._depth = 0
         self._bypassed = False
@@ -105,6 +106,11 @@ class Emulation(torch.nn.Module):
         for path, part in self.module.named_modules():
             part.register_forward_pre_hook(_Enter(path, self))
             part.register_forward_hook(_Leave(path, self), always_call=True)
+
+    @property
+    def matrix_unit(self) -> MatrixUnit | None:
+        """What computes products in place of ``numerics.matmul``."""
+        return self._context.matrix_unit
 
     # --- running --------------------------------------------------------------------------------------------------------
 
@@ -264,6 +270,7 @@ def emulate(
     example_inputs: Any = None,
     calibration: Mapping[Any, Any] | None = None,
     seed: int = 0,
+    matrix_unit: MatrixUnit | None = None,
 ) -> Emulation:
     """A module that computes forward and backward as a recipe says.
 
@@ -274,6 +281,8 @@ def emulate(
             which completes ``operators``; nothing else of the emulation changes.
         calibration: scales for roles with ``static`` ones; see ``Emulation.calibrate``.
         seed: of stochastic rounding. The same seed gives the same bits, on any device.
+        matrix_unit: computes the products whose accumulator the recipe names, in place of ``numerics.matmul``: a model of a
+            machine's.
 
     Raises:
         InputError: an unknown recipe; an override that matches no module; scales that a format cannot have; no module with a
@@ -293,7 +302,7 @@ def emulate(
             raise InputError(f"recipe {chosen.name!r}: overrides: no module of {kind!r} matches {override.pattern!r}")
     if chosen.first_and_last is not None:
         chosen = chosen.with_ends(*end_paths(module, chosen.name))
-    emulation = Emulation(module, chosen, seed)
+    emulation = Emulation(module, chosen, seed, matrix_unit)
     emulation.train(module.training)
     if calibration is not None:
         emulation.calibrate(calibration)

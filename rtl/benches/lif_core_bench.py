@@ -25,7 +25,9 @@ _ADVERSARIAL = [
     (LoihiNeuron(4095, 0, 131071, _LARGEST, 7), 0, 0, 0),  # v saturates above the largest threshold: spikes
     (LoihiNeuron(4095, 0, 131071, _LARGEST, 7, v_max_exponent=21), 0, 0, 0),
     (LoihiNeuron(4095, 0, 131071, -_LARGEST, 7), 0, 0, 0),  # v saturates below
-    (LoihiNeuron(0, 0, 131071, -_LARGEST, 7), 7, -255, 255),  # u + bias wraps
+    (LoihiNeuron(0, 0, 131071, -_LARGEST, 7), 7, -255, 255),
+    (LoihiNeuron(0, 4095, 131071, -_LARGEST, 7), 6, -255, -200),  # u + bias wraps, and v is little else
+    (LoihiNeuron(0, 4095, 131071, _LARGEST, 7, v_max_exponent=21), 6, 200, 255),
     (LoihiNeuron(2048, 64, 500, v_min_exponent=0), 2, -255, 255),  # v never negative
     (LoihiNeuron(2048, 64, 20, v_min_exponent=9, v_max_exponent=9), 1, -255, 255),
     (LoihiNeuron(4095, 0, 0, 1, 0, refractory_delay=0), 0, 0, 0),  # a spike every step

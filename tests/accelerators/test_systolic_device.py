@@ -306,7 +306,7 @@ def brute_force_best(shape, device):
                 if not fits(m, n, k, order, reuse, memory):
                     continue
                 parts = [a for t in (m, n, k) for a in (t.size, t.first, t.second)]
-                result = kernels.simulate(hw, job, order, *parts, np.array(reuse))
+                result = kernels.simulate(hw, job, order, *parts, np.array(reuse), np.zeros((0, kernels.TILE_FIELDS)))
                 moved = {
                     kernels.IN_BPC: result[kernels.IN_READ] + result[kernels.LOAD_A] + m.size.sum() * n.size.sum(),
                     kernels.WEIGHT_BPC: result[kernels.WEIGHT_READ] + result[kernels.LOAD_B],
@@ -515,8 +515,8 @@ def test_a_buffer_too_small_names_itself():
 def test_values_given_to_a_rung_without_values():
     with pytest.raises(InputError, match="inputs: fidelity 'tile' computes no values; leave inputs out"):
         spec().simulate(ONE, inputs=[1])
-    with pytest.raises(InputError, match=r"fidelity .*unknown name 'cycle'"):
-        spec().simulate(ONE, fidelity="cycle")
+    with pytest.raises(InputError, match=r"fidelity .*unknown name 'rtl'"):
+        spec().simulate(ONE, fidelity="rtl")
 
 
 @pytest.mark.parametrize(
