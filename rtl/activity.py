@@ -121,7 +121,12 @@ def _fused_dot(run: GateLevelRun, parameters: Mapping[str, int], data: str, cycl
         c[t] = 0 if t * parameters["K"] % PRODUCTS == 0 else c[t - 1] + dots[t - 1]
     on = np.ones(dots.shape, np.uint8)
     _reset(run)
-    run.play({"rst_ni": on, "valid_i": on, "a_i": codes[0], "b_i": codes[1], "c_i": c.view(np.uint32)})
+    # The bench's ports may hold several operands in a word.
+    port = next(port for port in run.inputs if port.name == "a_i")
+    bits = port.width // parameters["K"]
+    places = np.arange(port.bits // bits, dtype=np.uint64) * np.uint64(bits)
+    a, b = ((code.astype(np.uint64).reshape(*dots.shape, port.lanes, -1) << places).sum(-1, dtype=np.uint64) for code in codes)
+    run.play({"rst_ni": on, "valid_i": on, "a_i": a, "b_i": b, "c_i": c.view(np.uint32)})
     return codes[0].size
 
 

@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -108,9 +108,8 @@ def benches() -> dict[str, Bench]:
     found = {}
     for unit in _file()["units"]:
         module = importlib.import_module(f"rtl.benches.{unit}_bench")
-        kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, Bench) and k.__module__ == module.__name__]
-        bench = next(kind() for kind in kinds if getattr(kind, "unit", None) == unit)
-        found[unit] = bench
+        kinds = (k for k in vars(module).values() if isinstance(k, type) and issubclass(k, Bench))
+        found[unit] = next(kind() for kind in kinds if getattr(kind, "unit", None) == unit)
     return found
 
 
@@ -164,6 +163,21 @@ def configurations(
         for name, parameters in named.items():
             found.append(Configuration(unit, name, parameters, home[unit], about["cases"], about["integer"]))
     return found
+
+
+def latency_table(results: Iterable[Result]) -> str:
+    """The latencies of units that are as their models, as a Markdown table."""
+    lines = [
+        "| unit | configuration | fill | per operand | drain | when stalled |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for r in results:
+        if r.latency is not None:
+            each = f"{r.latency.cycles_per_operand:.4g}"
+            lines.append(
+                f"| `{r.unit}` | {r.configuration} | {r.latency.fill_cycles} | {each} | {r.latency.drain_cycles} | {r.latency.stall} |"
+            )
+    return "\n".join(lines)
 
 
 # --- running it -----------------------------------------------------------------------------------------------------------
@@ -238,7 +252,7 @@ def _verify_model(
             begin = time.perf_counter()
             result = _compare(configuration, trace, folder / f"{index}.out")
             total = spent[index] + seconds[index] + time.perf_counter() - begin
-            results.append(_replace(result, seconds=total))
+            results.append(replace(result, seconds=total))
     return [
         result if result.passed else _with_waveform(result, configuration, trace, simulator, waves, sources)
         for result, configuration, trace in zip(results, group, traces, strict=True)
@@ -315,13 +329,7 @@ def _with_waveform(
         waves.mkdir(parents=True, exist_ok=True)
         target = waves / f"{configuration.unit}-{configuration.name}{recorded.suffix}"
         shutil.copyfile(recorded, target)
-    return _replace(result, waveform=target)
-
-
-def _replace(result: Result, **changes: Any) -> Result:
-    import dataclasses
-
-    return dataclasses.replace(result, **changes)
+    return replace(result, waveform=target)
 
 
 # --- the top module -------------------------------------------------------------------------------------------------------
@@ -337,14 +345,15 @@ def _build(group: Sequence[Configuration], simulator: str, sources: Path, *, tra
 
 def top_module(group: Sequence[Configuration]) -> str:
     """A module with a player and a unit for each configuration."""
+    count = len(group)
     lines = [
         "module bench_top (",
         "  input  logic        clk_i,",
         "  input  logic [15:0] active_i,",
         "  output logic        done_o",
         ");",
-        f"  logic [{len(group) - 1}:0] done;",
-        f"  assign done_o = active_i < 16'd{len(group)} ? done[active_i] : 1'b0;" if len(group) > 1 else "  assign done_o = done[0];",
+        f"  logic [{count - 1}:0] done;",
+        f"  assign done_o = active_i < 16'd{count} && done[{'active_i' if count > 1 else '0'}];",
     ]
     for index, configuration in enumerate(group):
         bench, parameters = benches()[configuration.unit], configuration.parameters
