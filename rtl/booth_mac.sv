@@ -31,34 +31,76 @@ module booth_mac #(
   localparam int Digits   = Bits / 2;
   localparam int Counters = SharedWeight ? 1 : Lanes; // that know which digits are left
 
-  logic                       busy_q, clear_q, valid_q;
-  logic [Lanes*Bits-1:0]      a_q, b_q;
-  logic [Lanes*Digits-1:0]    nonzero;         // digits of b_i
-  logic [Counters*Digits-1:0] pending_q, found, chosen, left;
-  logic                       step, last, accept;
+  logic                             busy_q, clear_q, valid_q;
+  logic [Lanes*Bits-1:0]            a_q, b_q;
+  logic [Lanes*AccumulatorBits-1:0] sum_q;
+  logic [Counters*Digits-1:0]       pending_q, chosen, left;
+  logic                             step, last, accept;
 
-  assign step    = busy_q && (!valid_q || ready_i);
-  assign last    = left == '0;
-  assign ready_o = !busy_q || (step && last);
-  assign accept  = valid_i && ready_o;
-  assign valid_o = valid_q;
+  // Functions and single vectors, where parts of a vector would be driven one by one: simulators are slow at those.
 
-  for (genvar c = 0; c < Counters; c++) begin : g_counter
-    assign chosen[c*Digits +: Digits] = pending_q[c*Digits +: Digits] & (~pending_q[c*Digits +: Digits] + 1'b1); // the lowest
-  end
-  assign left = pending_q & ~chosen;
+  // Bits 2d + 1, 2d and 2d − 1 of an operand for the digit d that is chosen; 0 if none is.
+  function automatic logic [2:0] window_at(input logic [Bits-1:0] b, input logic [Digits-1:0] place);
+    logic [Bits:0] doubled;
+    doubled   = {b, 1'b0};
+    window_at = 3'b000;
+    for (int d = 0; d < Digits; d++) window_at = window_at | (doubled[2*d +: 3] & {3{place[d]}});
+  endfunction
 
-  if (SharedWeight) begin : g_shared
-    for (genvar d = 0; d < Digits; d++) begin : g_digit
-      logic [Lanes-1:0] lanes;
-      for (genvar l = 0; l < Lanes; l++) begin : g_lane
-        assign lanes[l] = nonzero[l*Digits + d];
+  function automatic logic [AccumulatorBits-1:0] partial_product(
+    input logic [Bits-1:0] a, input logic [Bits-1:0] b, input logic [Digits-1:0] place
+  );
+    logic [2:0]                 window;
+    logic [AccumulatorBits-1:0] multiple, shifted;
+    window   = window_at(b, place);
+    multiple = AccumulatorBits'($signed(a));
+    shifted  = '0;
+    for (int d = 0; d < Digits; d++) shifted = shifted | ((multiple << (2*d)) & {AccumulatorBits{place[d]}});
+    case (window)
+      3'b001, 3'b010: partial_product = shifted;
+      3'b011:         partial_product = shifted << 1;
+      3'b100:         partial_product = -(shifted << 1);
+      3'b101, 3'b110: partial_product = -shifted;
+      default:        partial_product = '0;
+    endcase
+  endfunction
+
+  // The digits that take a cycle.
+  function automatic logic [Counters*Digits-1:0] digits_of(input logic [Lanes*Bits-1:0] b);
+    logic [2:0] window;
+    digits_of = '0;
+    for (int l = 0; l < Lanes; l++) begin
+      for (int d = 0; d < Digits; d++) begin
+        window = window_at(b[l*Bits +: Bits], Digits'(1) << d);
+        if (window != 3'b000 && window != 3'b111) digits_of[(SharedWeight ? 0 : l)*Digits + d] = 1'b1;
       end
-      assign found[d] = |lanes;
     end
-  end else begin : g_own
-    assign found = nonzero;
-  end
+  endfunction
+
+  // The lowest digit that is left in each counter.
+  function automatic logic [Counters*Digits-1:0] lowest(input logic [Counters*Digits-1:0] pending);
+    for (int c = 0; c < Counters; c++) begin
+      lowest[c*Digits +: Digits] = pending[c*Digits +: Digits] & (~pending[c*Digits +: Digits] + 1'b1);
+    end
+  endfunction
+
+  function automatic logic [Lanes-1:0] adding(input logic [Lanes*Bits-1:0] b, input logic [Counters*Digits-1:0] place);
+    logic [2:0] window;
+    for (int l = 0; l < Lanes; l++) begin
+      window    = window_at(b[l*Bits +: Bits], place[(SharedWeight ? 0 : l)*Digits +: Digits]);
+      adding[l] = window != 3'b000 && window != 3'b111;
+    end
+  endfunction
+
+  assign chosen   = lowest(pending_q);
+  assign left     = pending_q & ~chosen;
+  assign step     = busy_q && (!valid_q || ready_i);
+  assign last     = left == '0;
+  assign ready_o  = !busy_q || (step && last);
+  assign accept   = valid_i && ready_o;
+  assign valid_o  = valid_q;
+  assign sum_o    = sum_q;
+  assign active_o = adding(b_q, chosen) & {Lanes{step}};
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
@@ -68,11 +110,12 @@ module booth_mac #(
       pending_q <= '0;
       a_q       <= '0;
       b_q       <= '0;
+      sum_q     <= '0;
     end else begin
       if (accept) begin
         busy_q    <= 1'b1;
         clear_q   <= !accumulate_i;
-        pending_q <= found;
+        pending_q <= digits_of(b_i);
         a_q       <= a_i;
         b_q       <= b_i;
       end else if (step) begin
@@ -80,48 +123,15 @@ module booth_mac #(
         clear_q   <= 1'b0;
         pending_q <= left;
       end
+      if (step) begin
+        for (int l = 0; l < Lanes; l++) begin
+          sum_q[l*AccumulatorBits +: AccumulatorBits] <=
+            (clear_q ? '0 : sum_q[l*AccumulatorBits +: AccumulatorBits]) +
+            partial_product(a_q[l*Bits +: Bits], b_q[l*Bits +: Bits], chosen[(SharedWeight ? 0 : l)*Digits +: Digits]);
+        end
+      end
       if (step && last) valid_q <= 1'b1;
       else if (ready_i) valid_q <= 1'b0;
     end
-  end
-
-  for (genvar l = 0; l < Lanes; l++) begin : g_lane
-    logic [Bits:0]              arriving, recoded; // with the zero below the lowest bit
-    logic [2:0]                 window;            // bits 2d + 1, 2d and 2d − 1 of b at the chosen digit d
-    logic [2*Bits-1:0]          multiple, shifted, partial;
-    logic [AccumulatorBits-1:0] sum_q, base;
-
-    assign arriving = {b_i[l*Bits +: Bits], 1'b0};
-    assign recoded  = {b_q[l*Bits +: Bits], 1'b0};
-    for (genvar d = 0; d < Digits; d++) begin : g_digit
-      assign nonzero[l*Digits + d] = arriving[2*d +: 3] != 3'b000 && arriving[2*d +: 3] != 3'b111;
-    end
-
-    assign multiple = {{Bits{a_q[l*Bits + Bits-1]}}, a_q[l*Bits +: Bits]};
-    always_comb begin
-      window  = 3'b000;
-      shifted = '0;
-      for (int d = 0; d < Digits; d++) begin
-        if (chosen[(SharedWeight ? 0 : l)*Digits + d]) begin
-          window  = recoded[2*d +: 3];
-          shifted = multiple << (2*d);
-        end
-      end
-      case (window)
-        3'b001, 3'b010: partial = shifted;
-        3'b011:         partial = shifted << 1;
-        3'b100:         partial = -(shifted << 1);
-        3'b101, 3'b110: partial = -shifted;
-        default:        partial = '0;
-      endcase
-    end
-
-    assign base        = clear_q ? '0 : sum_q;
-    assign active_o[l] = step && window != 3'b000 && window != 3'b111;
-    always_ff @(posedge clk_i) begin
-      if (!rst_ni)   sum_q <= '0;
-      else if (step) sum_q <= base + {{(AccumulatorBits - 2*Bits){partial[2*Bits-1]}}, partial};
-    end
-    assign sum_o[l*AccumulatorBits +: AccumulatorBits] = sum_q;
   end
 endmodule

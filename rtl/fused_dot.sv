@@ -39,10 +39,6 @@ module fused_dot #(
   localparam logic [31:0] Nan = 32'h7FFF_FFFF;
 
   // --- one pair: codes without their signs ----------------------------------------------------------------------------------
-  function automatic logic [10:0] field_of(input logic [Bits-2:0] code); // subnormal numbers have that of the smallest normal one
-    field_of = 11'(code[Bits-2:MantissaBits]) + 11'(code[Bits-2:MantissaBits] == '0);
-  endfunction
-
   function automatic logic [Places-1:0] significand_of(input logic [Bits-2:0] code);
     significand_of = Places'({code[Bits-2:MantissaBits] != '0, code[MantissaBits-1:0]});
   endfunction
@@ -55,9 +51,9 @@ module fused_dot #(
     is_nan = &code[Bits-2:MantissaBits] && (HasInf != 0 ? |code[MantissaBits-1:0] : &code[MantissaBits-1:0]);
   endfunction
 
-  // A product's exponent as FP32's field, which may be negative.
-  function automatic logic signed [10:0] exponent_of(input logic [Bits-2:0] a, input logic [Bits-2:0] b);
-    exponent_of = $signed(field_of(a) + field_of(b) + 11'(Offset));
+  // A product's exponent as FP32's field, which may be negative. Subnormal operands have that of the smallest normal ones.
+  function automatic logic signed [10:0] exponent_of(input logic [ExponentBits-1:0] a, input logic [ExponentBits-1:0] b);
+    exponent_of = $signed(11'(a) + 11'(a == '0) + 11'(b) + 11'(b == '0) + 11'(Offset));
   endfunction
 
   // --- the largest exponent, and what is no number --------------------------------------------------------------------------
@@ -67,8 +63,9 @@ module fused_dot #(
   assign c_exponent = $signed(11'(c_i[30:23]) + 11'(c_i[30:23] == 8'd0));
 
   always_comb begin : find_largest
-    logic [Bits-2:0] a, b;
-    logic            negative, infinite;
+    logic [Bits-2:0]    a, b;
+    logic signed [10:0] exponent;
+    logic               negative, infinite;
     largest   = c_exponent;
     any_nan   = c_i[30:0] > 31'h7F80_0000;
     plus_inf  = c_i == 32'h7F80_0000;
@@ -82,7 +79,8 @@ module fused_dot #(
       any_nan   = any_nan || is_nan(a) || is_nan(b) || (infinite && (a == '0 || b == '0));
       plus_inf  = plus_inf || (infinite && !negative);
       minus_inf = minus_inf || (infinite && negative);
-      if (a != '0 && b != '0 && exponent_of(a, b) > largest) largest = exponent_of(a, b);
+      exponent  = exponent_of(a[Bits-2:MantissaBits], b[Bits-2:MantissaBits]);
+      if (a != '0 && b != '0 && exponent > largest) largest = exponent;
     end
   end
 
@@ -110,7 +108,7 @@ module fused_dot #(
       a        = a_i[k*Bits+:Bits-1];
       b        = b_i[k*Bits+:Bits-1];
       product  = significand_of(a) * significand_of(b); // zero where an operand is, at whatever distance
-      distance = largest - exponent_of(a, b);
+      distance = largest - exponent_of(a[Bits-2:MantissaBits], b[Bits-2:MantissaBits]);
       cut      = (Product'(product >> Fewer) << More) >> distance;
       total    = (a_i[k*Bits+Bits-1] ^ b_i[k*Bits+Bits-1]) ? total - Total'(cut) : total + Total'(cut);
     end

@@ -82,7 +82,7 @@ def ratio_text(results: Sequence[Synthesised], *, version: str, cycles: int, see
     )
     text = io.StringIO()
     for paragraph in about.split("\n\n"):
-        text.writelines(f"# {line}\n" for line in textwrap.wrap(" ".join(paragraph.split()), 126))
+        text.writelines(f"# {line}\n" for line in textwrap.wrap(" ".join(paragraph.split()), 126, break_on_hyphens=False))
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(ratio_rows(results))

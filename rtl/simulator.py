@@ -132,6 +132,11 @@ def _compile(sources: Sequence[Path], top_text: str, folder: Path, model: Model)
     code, log = _process(model.simulator, folder, "build", job)
     if code:
         raise RuntimeError(f"{model.simulator} does not build {model.top}:\n{log[-3000:]}")
+    # Of what Verilator and the compiler wrote, the program is all that is needed: some megabytes of hundreds.
+    kept = {model.top, "sim.vvp", "cmds.f", "cocotb_iverilog_dump.v", top_file.name, "build.log"}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
 def run(model: Model, folder: Path, units: Sequence[int]) -> dict[int, float]:

@@ -33,35 +33,27 @@ module threshold_neuron #(
   localparam logic [1:0] Compare = 2'd2; // 3 is max-pool
 
   logic [Inputs+1:0]    literal;
-  logic                 serial, first, second, begun, state, carry, reached;
-  logic [CountBits-1:0] sum, threshold;
+  logic                 serial, first, second, state, carry, reached;
+  logic [CountBits-1:0] threshold;
+
+  function automatic logic [CountBits-1:0] ones(input logic [Inputs+1:0] bits);
+    ones = '0;
+    for (int i = 0; i < Inputs + 2; i++) ones = ones + CountBits'(bits[i]);
+  endfunction
 
   assign literal = {2'b00, x_i ~^ w_i};
   assign serial  = operation_i == Add || operation_i == Compare;
   assign first   = literal[0];
   assign second  = literal[1] ^ (operation_i == Compare);
-  assign begun   = literal[2]; // which the window of a max-pool holds in any case
+  // A word begins with literal 2, and a window may: it is one of its bits.
+  assign state   = operation_i != Neuron && (first_i ? literal[2] : state_o);
   assign carry   = (first & second) | (first & state) | (second & state);
 
-  always_comb begin
-    if (operation_i == Neuron) state = 1'b0;
-    else if (first_i)          state = begun;
-    else                       state = state_o;
-
-    case (operation_i)
-      Neuron:  threshold = CountBits'(threshold_i);
-      Add:     threshold = CountBits'(3);
-      Compare: threshold = CountBits'(2);
-      default: threshold = CountBits'(1);
-    endcase
-
-    sum = CountBits'(first) + CountBits'(second) + CountBits'(state);
-    if (operation_i == Add && !carry) sum = sum + CountBits'(2);
-    for (int i = 2; i < Inputs; i++) begin
-      if (!serial) sum = sum + CountBits'(literal[i]);
-    end
-  end
-  assign reached = sum >= threshold;
+  assign threshold = operation_i == Neuron  ? CountBits'(threshold_i) :
+                     operation_i == Add     ? CountBits'(3) :
+                     operation_i == Compare ? CountBits'(2) : CountBits'(1);
+  assign reached   = ones({literal[Inputs+1:2] & {Inputs{!serial}}, second, first}) + CountBits'(state)
+                     + (operation_i == Add && !carry ? CountBits'(2) : CountBits'(0)) >= threshold;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin

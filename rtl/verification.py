@@ -343,14 +343,18 @@ def _build(group: Sequence[Configuration], simulator: str, sources: Path, *, tra
     return simulators.build(files, top_module(group), simulator=simulator, traced=traced)
 
 
+_PUBLIC = "/*verilator public_flat_rw*/"
+"""Lets cocotb reach a signal in a model of Verilator's."""
+
+
 def top_module(group: Sequence[Configuration]) -> str:
     """A module with a player and a unit for each configuration."""
     count = len(group)
     lines = [
         "module bench_top (",
-        "  input  logic        clk_i,",
-        "  input  logic [15:0] active_i,",
-        "  output logic        done_o",
+        f"  input  logic        clk_i {_PUBLIC},",
+        f"  input  logic [15:0] active_i {_PUBLIC},",
+        f"  output logic        done_o {_PUBLIC}",
         ");",
         f"  logic [{count - 1}:0] done;",
         f"  assign done_o = active_i < 16'd{count} && done[{'active_i' if count > 1 else '0'}];",

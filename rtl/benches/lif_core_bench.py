@@ -10,7 +10,7 @@ from neuromorphic.core import LifCore
 from neuromorphic.neurons import LoihiNeuron
 from rtl.bench import Bench, Latency, Port, Trace, Values
 
-_TICKS = 72
+_TICKS = 80
 """Of a run with one neuron's parameters: more than the longest refractory delay."""
 
 _LARGEST = 4095
@@ -61,16 +61,17 @@ class LifCoreBench(Bench):
     def trace(self, parameters: Mapping[str, int], cases: int, rng: np.random.Generator) -> Trace:
         size = parameters["Neurons"]
         runs = [_run(_ADVERSARIAL[0], size, np.zeros(0, int), rng)]  # one lone tick, for the latency
-        ticks = 1
+        updates = size
         for setting in _settings(rng):
-            if len(runs) > len(_ADVERSARIAL) and ticks * size >= cases:
+            if len(runs) > len(_ADVERSARIAL) and updates >= cases:
                 break
             gaps = rng.integers(0, size + 12, _TICKS) * (rng.random() < 0.75)
-            runs.append(_run(setting, size, gaps, rng))
-            ticks += _TICKS
-        inputs = {name: np.concatenate([run[0][name] for run in runs]) for name in runs[0][0]}
-        outputs = {name: np.concatenate([run[1][name] for run in runs]) for name in runs[0][1]}
-        return Trace(inputs, outputs, ticks * size, compared_from=1, marks={"tick": _lone_tick(size)})
+            inputs, outputs = _run(setting, size, gaps, rng)
+            runs.append((inputs, outputs))
+            updates += int((outputs["state_valid_o"] & ~(outputs["spike_valid_o"] & ~inputs["spike_ready_i"])).sum())
+        driven = {name: np.concatenate([run[0][name] for run in runs]) for name in runs[0][0]}
+        shown = {name: np.concatenate([run[1][name] for run in runs]) for name in runs[0][1]}
+        return Trace(driven, shown, updates, compared_from=1, marks={"tick": _lone_tick(size)})
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
         size, tick = parameters["Neurons"], trace.marks["tick"]

@@ -118,7 +118,7 @@ def test_the_command_prints_the_ratios_of_the_file_again(capsys):
     for unit in found["units"]:
         for gates, area, activities in (("generic", "transistors", ["toggles"]), ("mapped", "area", ["energy", "signal_energy"])):
             assert unit[gates]["mismatching_cycles"] == 0
-            again[area, unit["configuration"], ""] = unit[gates]["relative_area"]
+            again[area, unit["configuration"], ""] = unit[gates][f"relative_{area}"]
             for name in activities:
                 again |= {(name, unit["configuration"], d): v for d, v in unit[gates][f"relative_{name}"].items()}
     written = {(r.quantity, r.configuration, r.data): r.value for r in ratios() if r.unit == "mac_int8"}
