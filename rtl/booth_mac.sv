@@ -44,19 +44,16 @@ module booth_mac #(
     logic [Bits:0] doubled;
     doubled   = {b, 1'b0};
     window_at = 3'b000;
-    for (int d = 0; d < Digits; d++) window_at = window_at | (doubled[2*d +: 3] & {3{place[d]}});
+    for (int d = 0; d < Digits; d++) if (place[d]) window_at = window_at | doubled[2*d +: 3];
   endfunction
 
-  function automatic logic [AccumulatorBits-1:0] partial_product(
+  function automatic logic [2*Bits-1:0] partial_product(
     input logic [Bits-1:0] a, input logic [Bits-1:0] b, input logic [Digits-1:0] place
   );
-    logic [2:0]                 window;
-    logic [AccumulatorBits-1:0] multiple, shifted;
-    window   = window_at(b, place);
-    multiple = AccumulatorBits'($signed(a));
-    shifted  = '0;
-    for (int d = 0; d < Digits; d++) shifted = shifted | ((multiple << (2*d)) & {AccumulatorBits{place[d]}});
-    case (window)
+    logic [2*Bits-1:0] shifted;
+    shifted = '0;
+    for (int d = 0; d < Digits; d++) if (place[d]) shifted = shifted | ({{Bits{a[Bits-1]}}, a} << (2*d));
+    case (window_at(b, place))
       3'b001, 3'b010: partial_product = shifted;
       3'b011:         partial_product = shifted << 1;
       3'b100:         partial_product = -(shifted << 1);
@@ -127,7 +124,8 @@ module booth_mac #(
         for (int l = 0; l < Lanes; l++) begin
           sum_q[l*AccumulatorBits +: AccumulatorBits] <=
             (clear_q ? '0 : sum_q[l*AccumulatorBits +: AccumulatorBits]) +
-            partial_product(a_q[l*Bits +: Bits], b_q[l*Bits +: Bits], chosen[(SharedWeight ? 0 : l)*Digits +: Digits]);
+            AccumulatorBits'($signed(partial_product(
+              a_q[l*Bits +: Bits], b_q[l*Bits +: Bits], chosen[(SharedWeight ? 0 : l)*Digits +: Digits])));
         end
       end
       if (step && last) valid_q <= 1'b1;

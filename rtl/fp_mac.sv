@@ -5,8 +5,8 @@
 //
 // Of the product and c, the one whose highest place weighs more stays where it is and the other is shifted right, its last bits
 // into a sticky one. Neither needs to be normal for that. Below the lowest place of the product there are as many bits as c has,
-// and two: where bits of c are lost, c is less than a quarter of that place. Below the lowest place of c there are as many bits
-// as the product has, and two. So the sum keeps all bits that rounding needs, and a sticky bit never meets a long cancellation.
+// and one: where bits of c are lost, c is less than half of that place, and the sum keeps the 25 bits that rounding needs beside
+// the sticky one. Below the lowest place of c there are as many bits as the product has, and one.
 module fp_mac #(
   parameter int ExponentBits = 8, // BF16: 8, 7; E5M2: 5, 2; E4M3: 4, 3
   parameter int MantissaBits = 7,
@@ -21,7 +21,7 @@ module fp_mac #(
   output logic [31:0]                          sum_o
 );
   localparam int Places = 2 * (MantissaBits + 1); // of a product, two of them before the point
-  localparam int Kept   = Places + 26;            // of an aligned operand
+  localparam int Kept   = Places + 25;            // of an aligned operand
   localparam int Sum    = Kept + 2;               // with a carry and the sticky bit
   localparam int Levels = $clog2(Sum);
   // A product's highest place in terms of FP32's exponent field, less the sum of the operands' fields.

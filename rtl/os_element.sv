@@ -28,6 +28,8 @@ module os_element #(
   input  logic [31:0]      drain_i,
   output logic [31:0]      drain_o
 );
+  /*verilator no_inline_module*/ // its code is compiled once, not once for each of hundreds of elements
+
   logic [31:0] sum;
 
   // What tells the neighbour to the right tells this element's drain.

@@ -30,6 +30,8 @@ module ws_element #(
   input  logic [31:0]      sum_i,
   output logic [31:0]      sum_o
 );
+  /*verilator no_inline_module*/ // its code is compiled once, not once for each of hundreds of elements
+
   logic [Width-1:0] shadow, active, used;
   logic             kept; // the present load's own weight has come
 
