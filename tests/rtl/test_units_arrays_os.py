@@ -1,0 +1,14 @@
+"""RTL units against their models, every bit in every cycle: model ``arrays_os`` of ``rtl/configurations.yaml``."""
+
+import pytest
+from unit_checks import check, names
+
+
+@pytest.mark.parametrize("name", names("arrays_os"), ids=" ".join)
+def test_the_unit_is_its_model(name):
+    check("arrays_os", "verilator", name)
+
+
+@pytest.mark.parametrize("name", names("arrays_os", "icarus"), ids=" ".join)
+def test_icarus_agrees(name):
+    check("arrays_os", "icarus", name)

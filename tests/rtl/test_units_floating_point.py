@@ -1,0 +1,14 @@
+"""RTL units against their models, every bit in every cycle: model ``floating_point`` of ``rtl/configurations.yaml``."""
+
+import pytest
+from unit_checks import check, names
+
+
+@pytest.mark.parametrize("name", names("floating_point"), ids=" ".join)
+def test_the_unit_is_its_model(name):
+    check("floating_point", "verilator", name)
+
+
+@pytest.mark.parametrize("name", names("floating_point", "icarus"), ids=" ".join)
+def test_icarus_agrees(name):
+    check("floating_point", "icarus", name)

@@ -1,0 +1,14 @@
+"""RTL units against their models, every bit in every cycle: model ``neuromorphic`` of ``rtl/configurations.yaml``."""
+
+import pytest
+from unit_checks import check, names
+
+
+@pytest.mark.parametrize("name", names("neuromorphic"), ids=" ".join)
+def test_the_unit_is_its_model(name):
+    check("neuromorphic", "verilator", name)
+
+
+@pytest.mark.parametrize("name", names("neuromorphic", "icarus"), ids=" ".join)
+def test_icarus_agrees(name):
+    check("neuromorphic", "icarus", name)
