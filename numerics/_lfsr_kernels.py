@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def run(state, mask, steps, out):
+def run(state: Any, mask: Any, steps: int, out: Any) -> None:
     """Write ``state`` to ``out``, then the states ``steps``, 2 · ``steps``, … steps after it; unsigned, 64 bits."""
     one = np.uint64(1)
     none = np.uint64(0)

@@ -122,12 +122,9 @@ def to_bits(ports: tuple[Port, ...], values: Values) -> npt.NDArray[np.uint8]:
         array = array.reshape(array.shape[0], -1)
         if array.shape[1] != port.lanes:
             raise ValueError(f"port {port.name}: expected {port.lanes} lanes, got {array.shape[1]}")
-        words = array.astype(np.int64).astype(np.uint64) if array.dtype.kind != "u" else array.astype(np.uint64)
-        if port.bits < 64:
-            above = words >> np.uint64(port.bits)
-            sign = np.uint64((1 << (64 - port.bits)) - 1)
-            if array.size and not np.all((above == 0) | ((above == sign) & (array.dtype.kind != "u"))):
-                raise ValueError(f"port {port.name}: a value does not fit {port.bits} bits")
+        if array.size and port.bits < 64 and not (-(1 << (port.bits - 1)) <= array.min() and array.max() < 1 << port.bits):
+            raise ValueError(f"port {port.name}: a value does not fit {port.bits} bits")
+        words = array.astype(np.uint64 if array.dtype.kind == "u" else np.int64).astype(np.uint64)
         bytes_ = np.ascontiguousarray(words[:, ::-1].astype(">u8")).view(np.uint8).reshape(array.shape[0], port.lanes, 8)
         bits = np.unpackbits(bytes_, axis=2)[:, :, 64 - port.bits :]
         columns.append(bits.reshape(array.shape[0], port.width))

@@ -18,7 +18,7 @@ SUMMARY = "Run the RTL units beside their models and compare every bit in every 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("units", nargs="*", metavar="UNIT", help="units to run; all by default")
+    parser.add_argument("units", nargs="*", metavar="UNIT", help="units to run, or configurations as fp_mac:bf16; all by default")
     parser.add_argument("--sizes", metavar="RxC,…", help="rows × columns of the arrays, such as 4x4,8x2, instead of their own")
     parser.add_argument("--cases", type=int, metavar="N", help="random cases a configuration, beside what is exhaustive")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random cases (default 0)")

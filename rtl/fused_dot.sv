@@ -102,7 +102,7 @@ module fused_dot #(
     logic [Places-1:0]  product;
     logic [10:0]        distance;
     logic [Product-1:0] cut;
-    total = c_i[31] ? -Total'(c_cut) : Total'(c_cut);
+    total = c_i[31] ? Total'(0) - Total'(c_cut) : Total'(c_cut);
     /* verilator unroll_disable */
     for (int k = 0; k < K; k++) begin
       a        = a_i[k*Bits+:Bits-1];

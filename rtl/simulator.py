@@ -131,7 +131,8 @@ def _compile(sources: Sequence[Path], top_text: str, folder: Path, model: Model)
     }
     code, log = _process(model.simulator, folder, "build", job)
     if code:
-        raise RuntimeError(f"{model.simulator} does not build {model.top}:\n{log[-3000:]}")
+        errors = [line for line in log.splitlines() if "error" in line.lower()]
+        raise RuntimeError(f"{model.simulator} does not build {model.top}:\n" + "\n".join(errors[:12] or [log[-3000:]]))
     # Of what Verilator and the compiler wrote, the program is all that is needed: some megabytes of hundreds.
     kept = {model.top, "sim.vvp", "cmds.f", "cocotb_iverilog_dump.v", top_file.name, "build.log"}
     for path in folder.iterdir():

@@ -133,18 +133,26 @@ def configurations(
     """The named configurations of ``units`` (all of them by default), those that the simulator runs.
 
     Args:
-        units: names.
+        units: names, of a unit or, as ``fp_mac:bf16``, of one of its configurations.
         sizes: (rows, columns); arrays take these instead of their own sizes, with their other parameters as first listed.
         simulator: Icarus runs the integer units.
 
     Raises:
-        InputError: an unknown unit, a unit that the simulator does not run, sizes for units that have none.
+        InputError: an unknown unit or configuration, a unit that the simulator does not run, sizes for units that have none.
     """
-    chosen, sizes, known = list(dict.fromkeys(units)), list(sizes), _file()["units"]
+    units, sizes, known = list(units), list(sizes), _file()["units"]
     home = {unit: model for model, members in _file()["models"].items() for unit in members}
-    for unit in chosen:
+    chosen: dict[str, set[str]] = {}
+    for word in units:
+        unit, colon, name = word.partition(":")
         if unit not in known:
             raise unknown_name("unit", unit, known)
+        if colon and sizes:
+            raise InputError(f"sizes: {word!r} names a configuration, which has its size; leave one of them out")
+        if colon and name not in known[unit]["configurations"]:
+            raise unknown_name(f"configuration of {unit}", name, known[unit]["configurations"])
+        chosen.setdefault(unit, set())
+        chosen[unit] |= {name} if colon else set(known[unit]["configurations"])
         if simulator == "icarus" and not known[unit]["integer"]:
             raise InputError(f"unit: {unit!r} runs under verilator only; icarus runs the integer units")
     found = []
@@ -161,7 +169,13 @@ def configurations(
                 continue
             named = {f"{r}x{c}": {**first, "Rows": r, "Columns": c} for r, c in sizes}
         for name, parameters in named.items():
-            found.append(Configuration(unit, name, parameters, home[unit], about["cases"], about["integer"]))
+            if not sizes and chosen and name not in chosen[unit]:
+                continue
+            integer = about["integer"] and not parameters.get("Float")
+            if integer or simulator != "icarus":
+                found.append(Configuration(unit, name, parameters, home[unit], about["cases"], integer))
+    if not found:
+        raise InputError(f"unit: {', '.join(units)} has no configuration that icarus runs; expected an integer one")
     return found
 
 
@@ -190,18 +204,18 @@ def verify(
     cases: int | None = None,
     seed: int = 0,
     simulator: str = "verilator",
-    waves: str | Path = "hwsim-verify",
+    waves: str | Path | None = "hwsim-verify",
     sources: Path = SOURCES,
 ) -> list[Result]:
     """Run units beside their models and compare every output in every cycle.
 
     Args:
-        units: names; all by default.
+        units: names, of a unit or, as ``fp_mac:bf16``, of one of its configurations; all by default.
         sizes: (rows, columns) for the arrays, instead of their own.
         cases: random cases a configuration, beside all that is exhaustive; each unit's own number by default.
         seed: of the random cases; the same seed gives the same ones.
         simulator: ``verilator`` or ``icarus``.
-        waves: folder for the waveform of a configuration that differs.
+        waves: folder for the waveform of a configuration that differs; None records none.
         sources: folder of the ``.sv`` files.
 
     Returns:
@@ -222,7 +236,7 @@ def verify(
         models.setdefault(configuration.model, []).append(configuration)
 
     def one(group: list[Configuration]) -> list[Result]:
-        return _verify_model(group, cases, seed, simulator, Path(waves), sources)
+        return _verify_model(group, cases, seed, simulator, waves, sources)
 
     # Two at a time: compiling is most of the work, and make uses the cores as well.
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -232,7 +246,7 @@ def verify(
 
 
 def _verify_model(
-    group: list[Configuration], cases: int | None, seed: int, simulator: str, waves: Path, sources: Path
+    group: list[Configuration], cases: int | None, seed: int, simulator: str, waves: str | Path | None, sources: Path
 ) -> list[Result]:
     model = _build(group, simulator, sources, traced=False)
     results = []
@@ -253,8 +267,10 @@ def _verify_model(
             result = _compare(configuration, trace, folder / f"{index}.out")
             total = spent[index] + seconds[index] + time.perf_counter() - begin
             results.append(replace(result, seconds=total))
+    if waves is None:
+        return results
     return [
-        result if result.passed else _with_waveform(result, configuration, trace, simulator, waves, sources)
+        result if result.passed else _with_waveform(result, configuration, trace, simulator, Path(waves), sources)
         for result, configuration, trace in zip(results, group, traces, strict=True)
     ]
 

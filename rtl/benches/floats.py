@@ -33,8 +33,7 @@ def small_format(parameters: Mapping[str, int]) -> FloatFormat:
 
 
 def special_codes(fmt: FloatFormat) -> Codes:
-    """Of both signs: 0, the ends of the subnormal and normal numbers, 1 and its neighbours, and all or the ends of what lies above
-    (Inf, NaN)."""
+    """Of both signs: 0, the ends of the subnormal and normal numbers, 1 and its neighbours, Inf, and the ends of the NaN."""
     m, e = fmt.mantissa_bits, fmt.exponent_bits
     one, normal, top = ((1 << (e - 1)) - 1) << m, 1 << m, ((1 << e) - 1) << m
     last = top + (1 << m) - 1

@@ -85,16 +85,16 @@ def _codes(
 
 
 def _boundaries(fmt: FloatFormat, rng: np.random.Generator) -> Bits:
-    """Every number of the format, all halfway between two, the two places beyond the largest, and their neighbours in FP32; either
-    sign."""
+    """Every number of the format, every one halfway between two, two steps beyond the largest, and their neighbours in FP32."""
     table = fmt.table()[: 1 << (fmt.code_bits - 1)]
     numbers = table[np.isfinite(table)]
     step = numbers[-1] - numbers[-2]
     with np.errstate(over="ignore"):
         numbers = np.concatenate([numbers, numbers[-1] + step * np.array([1.0, 2.0])])
         centres = as_bits(np.concatenate([numbers, (numbers[:-1] + numbers[1:]) / 2]))
-    near = (centres[:, None].astype(np.int64) + [-1, 0, 1]).ravel()
+    near = (centres[:, None].astype(np.int64) + np.array([-1, 0, 1])).ravel()
     near = np.unique(near[near >= 0])
+    # Of either sign.
     return (near | rng.integers(0, 2, near.size) << 31).astype(np.uint32)
 
 

@@ -99,8 +99,8 @@ def _near(product: npt.NDArray[np.float64], rng: np.random.Generator) -> Bits:
 
 
 def _random(fmt: FloatFormat, cases: int, rng: np.random.Generator) -> Operands:
-    """Five distributions, mixed: any codes; sums near the products; sums that cancel; results around the smallest numbers; results
-    around the largest."""
+    """Five distributions, mixed: any codes; c near the product; c that cancels it; results near the smallest and the largest
+    numbers."""
     count = -(-cases // 5)
     codes = 1 << fmt.code_bits
     drawn = []
@@ -130,7 +130,8 @@ def _random(fmt: FloatFormat, cases: int, rng: np.random.Generator) -> Operands:
 def _partner(fmt: FloatFormat, a: Codes, b: Codes, exponent: int, rng: np.random.Generator) -> Codes:
     """``b`` with an exponent that brings the product near 2^exponent, or as near as the format goes."""
     m, top = fmt.mantissa_bits, (1 << fmt.exponent_bits) - 1
+    bias = top >> 1
     field = (a >> m) & top
-    wanted = exponent + 2 * fmt.bias - field + rng.integers(-14, 15, a.size)
+    wanted = exponent + 2 * bias - field + rng.integers(-14, 15, a.size)
     rest: Codes = b & ~(top << m)
     return rest | np.clip(wanted, 0, top - 1) << m

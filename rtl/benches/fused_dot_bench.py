@@ -58,9 +58,7 @@ class FusedDotBench(Bench):
         drawn = _random(fmt, depth, cases, rng)
         for left, right, c in (special, drawn):
             with np.errstate(all="ignore"):
-                sums = as_bits(
-                    matmul(values_of(left, fmt), values_of(right, fmt), accumulator=accumulator, bias=as_float32(c))
-                )
+                sums = as_bits(matmul(values_of(left, fmt), values_of(right, fmt), accumulator=accumulator, bias=as_float32(c)))
             # Every row with every column.
             shape = (*c.shape, depth)
             rows = np.broadcast_to(left[:, :, None, :], shape)
@@ -92,8 +90,8 @@ def _words(codes: Codes, fmt: FloatFormat) -> npt.NDArray[np.uint64]:
 
 
 def _specials(fmt: FloatFormat, depth: int, rng: np.random.Generator) -> tuple[Codes, Codes, Bits]:
-    """For each special c, every special number in a row of a with every one in a column of b; for half of the sums the other pairs
-    are zeros, for the others small numbers."""
+    """For each special c, every special number in a row of a with every one in a column of b; the other pairs are zeros for half
+    of the c, ordinary numbers for the others."""
     codes = special_codes(fmt)
     count, most = FP32_SPECIALS.size, 1 << (fmt.code_bits - 1)
     ordinary = rng.integers(0, most - (3 << fmt.mantissa_bits), (2, count, codes.size, depth))

@@ -1,20 +1,79 @@
 """A bug planted in a copy of a unit is caught by its bench, named, and drawn."""
 
-import re
 import shutil
 
 import pytest
 from simulators import need
 
-from rtl import verification
 from rtl.simulator import missing_tools
-from rtl.verification import SOURCES, verify
+from rtl.verification import SOURCES, benches, verify
 
-# Unit, file, the text of one line, what becomes of it.
+# What is run, the file, a text that lies on one of its lines, and what becomes of it.
 BUGS = [
-    ("mac_int8", "mac_int8", "exact[32] != exact[31]", "exact[32] == exact[31]"),
-    ("systolic_ws", "ws_element", "assign used = first_i ? shadow : active;", "assign used = active;"),
-    ("systolic_ws", "systolic_ws", "load_left <= LoadRest;", "load_left <= LoadRest - 1;"),
-    ("systolic_os", "systolic_os", "g_drain[c].shifts < CountBits'(r)", "g_drain[c].shifts <= CountBits'(r)"),
-    ("systolic_os", "os_element", "first_i ? 32'd0 : sum", "first_i && enable_i ? 32'd0 : sum_unused_fault"),
-]
+    ("mac_int8:saturating", "mac_int8", "exact[32] != exact[31]", "exact[32] && !exact[31]"),
+    ("systolic_ws:3x5", "ws_element", "assign used = first_i ? shadow : active;", "assign used = active;"),
+    ("systolic_ws:3x5", "systolic_ws", "assign load_end     = begin_load ?", "assign load_end     = begin_load || load_left == 2 ?"),
+    ("systolic_os:3x5", "systolic_os", "g_drain[c].shifts < CountBits'(r)", "g_drain[c].shifts <= CountBits'(r)"),
+    ("booth_mac:int8", "booth_mac", "assign last     = left == '0;", "assign last     = 1'b1;"),
+    ("threshold_neuron:inputs5", "threshold_neuron", "operation_i == Compare);", "operation_i != Compare);"),
+    ("secded_72_64:standard", "secded_72_64", "assign check_o[r]    = ^(data_i & row[r]);", "assign check_o[r]    = |(data_i & row[r]);"),
+    ("lif_core:neurons4", "lif_core", "assign spike     = $signed(voltage) >", "assign spike     = $signed(voltage) >="),
+    ("spike_router:depth2", "spike_router", "choice == 3'd4 ? 3'd0 : choice + 3'd1", "choice == 3'd4 ? 3'd0 : choice"),
+    ("spike_mesh:2x2", "fifo", "push_i && !pop_i", "push_i"),
+    ("fp_mac:e4m3", "fp_mac", "assign differ     = product_sign != c_i[31];", "assign differ     = 1'b0;"),
+    ("fp_convert:e4m3", "fp_convert", "assign is_inf  = x_i[30:0] == 31'h7F80_0000;", "assign is_inf  = 1'b0;"),
+    ("fused_dot:volta_fp16", "fused_dot", "if (valid_i) sum_o <= result;", "if (valid_i) sum_o <= result | 32'd1;"),
+]  # fmt: skip
+
+
+def plant(folder, name, text, wrong):
+    file = folder / f"{name}.sv"
+    before = file.read_text(encoding="utf-8")
+    assert before.count(text) == 1, f"{file.name} has {text!r} {before.count(text)} times"
+    file.write_text(before.replace(text, wrong), encoding="utf-8")
+
+
+def copy(folder):
+    for path in SOURCES.glob("*.sv"):
+        shutil.copy(path, folder)
+
+
+@pytest.mark.parametrize(("run", "name", "text", "wrong"), BUGS, ids=[f"{b[0]}-{i}" for i, b in enumerate(BUGS)])
+def test_a_bug_is_caught(tmp_path, run, name, text, wrong):
+    unit = run.partition(":")[0]
+    # Icarus builds at once; Verilator takes seconds.
+    quick = unit not in ("fp_mac", "fp_convert", "fused_dot") and not missing_tools("icarus")
+    simulator = "icarus" if quick else "verilator"
+    need(simulator)
+    copy(tmp_path)
+    plant(tmp_path, name, text, wrong)
+    (result,) = verify([run], simulator=simulator, cases=300, sources=tmp_path, waves=None)
+    assert not result.passed
+    assert result.mismatching_bits >= result.mismatching_cycles > 0
+    assert result.latency is None
+    assert result.difference is not None
+    assert result.difference.expected != result.difference.observed
+
+
+def test_every_unit_has_a_bug_planted():
+    assert {run.partition(":")[0] for run, *_ in BUGS} == set(benches())
+
+
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
+def test_a_difference_is_named_and_drawn(tmp_path, simulator):
+    need(simulator)
+    copy(tmp_path)
+    plant(tmp_path, "mac_int8", "if (!rst_ni) begin", "if (!rst_ni || a_i == 8'd7) begin")
+    (result,) = verify(["mac_int8:wrapping"], simulator=simulator, cases=100, sources=tmp_path, waves=tmp_path / "waves")
+    difference = result.difference
+    assert difference.signal == "sum_o"
+    assert difference.observed == "00000000"
+    assert result.waveform.parent == tmp_path / "waves"
+    if simulator == "verilator":
+        text = result.waveform.read_text()
+        assert "sum_o" in text
+        # Ten nanoseconds a cycle, to a little past the difference.
+        last = max(int(line[1:]) for line in text.splitlines() if line.startswith("#"))
+        assert difference.cycle * 10_000 <= last <= (difference.cycle + 40) * 10_000
+    else:
+        assert result.waveform.stat().st_size > 100
