@@ -213,7 +213,7 @@ _FLOATS = {(8, 7): ("bf16", 1.0), (5, 10): ("fp16", 1.0), (5, 2): ("e5m2", 2.0**
 ACTIVITIES: dict[str, Activity] = {
     "mac_int8": Activity(("wrapping", "saturating"), "multiply-accumulate", (*OPERANDS, "binary"), _mac_int8),
     "fp_mac": Activity(("bf16", "e4m3", "e5m2"), "multiply-accumulate", OPERANDS, _fp_mac),
-    "fused_dot": Activity(("volta_fp16", "hopper_bf16", "ada_e4m3"), "multiply-accumulate", OPERANDS, _fused_dot),
+    "fused_dot": Activity(("volta_fp16",), "multiply-accumulate", OPERANDS, _fused_dot),
     "fp_convert": Activity(("bf16", "e4m3", "e5m2"), "conversion to nearest even", OPERANDS, _fp_convert),
     "booth_mac": Activity(("int8", "lockstep8", "bit_weight8"), "multiply-accumulate", OPERANDS, _booth_mac),
     "threshold_neuron": Activity(

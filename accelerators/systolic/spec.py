@@ -47,8 +47,9 @@ TIMINGS: Mapping[str, Timing] = {
     "scale_sim": Timing(fold_overlap="none", output_drain="hidden"),
     "double_buffered": Timing(fold_overlap="weights", output_drain="hidden"),
     "back_to_back": Timing(fold_overlap="full", output_drain="hidden"),
+    "rtl": Timing(fold_overlap="full", output_drain="shift"),
 }
-"""Named settings. ``scale_sim`` is the array that SCALE-Sim models."""
+"""Named settings. ``scale_sim`` is the array that SCALE-Sim models, ``rtl`` that of ``systolic_ws`` and ``systolic_os``."""
 
 
 class ArraySpec(SpecPart):

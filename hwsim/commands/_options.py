@@ -34,7 +34,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """How the machine runs it."""
     parser.add_argument("--formats", metavar="RECIPE", help="number formats: a recipe's name or file; the device's otherwise")
-    parser.add_argument("--fidelity", metavar="F", help="rung of the device's ladder (systolic: analytic, tile)")
+    parser.add_argument("--fidelity", metavar="F", help="rung of the device's ladder (systolic: analytic, tile, cycle)")
     parser.add_argument(
         "--set",
         dest="overrides",

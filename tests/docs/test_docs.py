@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from simulators import need
 
 import hwsim
 from hwsim.cli import _Parser, main
@@ -156,6 +157,8 @@ def run_shell(block: Block, page: Path, folder: Path) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page, tmp_path, monkeypatch):
+    if any("hwsim verify" in block.text and "--list" not in block.text for block in blocks(page) if block.language == "bash"):
+        need("verilator")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     known = set(sys.modules)

@@ -1,7 +1,7 @@
 """RTL units against their models, every bit in every cycle: model ``arithmetic`` of ``rtl/configurations.yaml``."""
 
 import pytest
-from unit_checks import check, names
+from unit_checks import check, check_latencies, names
 
 
 @pytest.mark.parametrize("name", names("arithmetic"), ids=" ".join)
@@ -12,3 +12,7 @@ def test_the_unit_is_its_model(name):
 @pytest.mark.parametrize("name", names("arithmetic", "icarus"), ids=" ".join)
 def test_icarus_agrees(name):
     check("arithmetic", "icarus", name)
+
+
+def test_latencies_are_documented():
+    check_latencies("arithmetic")

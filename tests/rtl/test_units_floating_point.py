@@ -1,7 +1,7 @@
 """RTL units against their models, every bit in every cycle: model ``floating_point`` of ``rtl/configurations.yaml``."""
 
 import pytest
-from unit_checks import check, names
+from unit_checks import check, check_latencies, names
 
 
 @pytest.mark.parametrize("name", names("floating_point"), ids=" ".join)
@@ -12,3 +12,7 @@ def test_the_unit_is_its_model(name):
 @pytest.mark.parametrize("name", names("floating_point", "icarus"), ids=" ".join)
 def test_icarus_agrees(name):
     check("floating_point", "icarus", name)
+
+
+def test_latencies_are_documented():
+    check_latencies("floating_point")
