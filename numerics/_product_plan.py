@@ -409,9 +409,7 @@ def check_initial(values: NDArray[Any], accumulator: Accumulator, field: str) ->
         return
     holder = _initial_format(accumulator)
     if not operands.in_format(values, holder):
-        raise InputError(
-            f"{field}: the accumulator starts from it, and {holder.name!r} does not have its values; quantise it"
-        )
+        raise InputError(f"{field}: the accumulator starts from it, and {holder.name!r} does not have its values; quantise it")
 
 
 def _initial_format(accumulator: Accumulator) -> FloatFormat:

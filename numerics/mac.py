@@ -170,4 +170,4 @@ def sum_bits(accumulator: str | Accumulator) -> SumBits:
     assert isinstance(fmt, FloatFormat)
     if plan.dtype == np.float32:
         return SumBits(kernels.SINGLE_BITS, plan.bits)
-    return SumBits(kernels.FLOAT_BITS, plan.bits, fmt.mantissa_bits, fmt.bias, fmt.has_inf, fmt.has_nan)
+    return SumBits(kernels.FLOAT_BITS, plan.bits, fmt.mantissa_bits, 1 - fmt.emin, fmt.has_inf, fmt.has_nan)

@@ -156,7 +156,7 @@ def from_hex(text: bytes, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArra
         table[character] = value
     values = table[raw.reshape(-1, digits + 1)[:, :digits]]
     known = np.repeat(values != 255, 4, axis=1)
-    bits = np.unpackbits((values & 15)[:, :, None], axis=2)[:, :, 4:].reshape(values.shape[0], digits * 4)
+    bits = np.unpackbits((values & 15).astype(np.uint8)[:, :, None], axis=2)[:, :, 4:].reshape(values.shape[0], digits * 4)
     return bits[:, digits * 4 - width :], known[:, digits * 4 - width :]
 
 

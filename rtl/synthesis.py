@@ -23,7 +23,7 @@ LIBERTY = Path("/usr/share/qflow/tech/osu035/osu035_stdcells.lib")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 where a netlist is not its model, 2 for bad input."""
+    """Run the command; returns its exit code: 0, 1 where a unit is refused or its netlist is not its model, 2 for bad input."""
     parser = _Parser(prog="python -m rtl.synthesis", description="Units in gates: cells, area, switching energy by kind of data.")
     parser.add_argument("--units", nargs="+", default=[], metavar="UNIT", help="these only")
     parser.add_argument("--liberty", metavar="FILE", help=f"library of cells (default: {LIBERTY}, if it is there)")
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"python -m rtl.synthesis: error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}\n"
         )
         return 2
+    except RuntimeError as error:  # Yosys refuses a unit, and says why in many lines
+        sys.stderr.write(f"python -m rtl.synthesis: {error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("python -m rtl.synthesis: interrupted\n")
         return 130
@@ -53,6 +56,8 @@ def _main(arguments: argparse.Namespace) -> int:
     liberty = Path(arguments.liberty) if arguments.liberty else LIBERTY if LIBERTY.is_file() else None
     if arguments.write and (arguments.units or liberty is None):
         raise InputError("--write: expected all units and a library of cells (Debian: apt-get install qflow-tech-osu035)")
+    if arguments.write and not Path(arguments.write).resolve().parent.is_dir():
+        raise InputError(f"--write: expected a file in a folder that exists, got {arguments.write!r}")
     # The reference is always there, but shown only where it is asked for.
     units = arguments.units and list(dict.fromkeys([*arguments.units, REFERENCE[0]]))
     chosen_configurations(units)

@@ -114,8 +114,8 @@ def control(job, output_stationary, tiles):
     Args:
         job: numbers of ``JOB_FIELDS``; its folds and stream are not read.
         output_stationary: whether the sums stay.
-        tiles: (number, TILE_FIELDS): folds; operands a fold streams; times before which what stays and what streams is not at hand;
-            cycles a fold's load takes; cycles between two operands.
+        tiles: (number, TILE_FIELDS): folds; operands a fold streams; times before which what stays and what streams is not at
+            hand; cycles a fold's load takes; cycles between two operands.
 
     Returns:
         The cycle after the last result.
@@ -150,12 +150,12 @@ def control(job, output_stationary, tiles):
                 stream_fold += 1
                 if stream_fold == tiles[stream_tile, T_FOLDS]:
                     stream_tile, stream_fold = stream_tile + 1, 0
-        if not output_stationary and load_tile < number and loading == 0 and t >= tiles[load_tile, T_LOAD_READY]:
-            if loaded == 0 and (overlap != NONE or (not streaming and leaving == 0)):
-                loading = np.int64(np.ceil(tiles[load_tile, T_LOAD_CYCLES]))
-                load_fold += 1
-                if load_fold == tiles[load_tile, T_FOLDS]:
-                    load_tile, load_fold = load_tile + 1, 0
+        free = loading == 0 and loaded == 0 and (overlap != NONE or (not streaming and leaving == 0))
+        if free and not output_stationary and load_tile < number and t >= tiles[load_tile, T_LOAD_READY]:
+            loading = int(np.ceil(tiles[load_tile, T_LOAD_CYCLES]))
+            load_fold += 1
+            if load_fold == tiles[load_tile, T_FOLDS]:
+                load_tile, load_fold = load_tile + 1, 0
         if stream_tile == number and not streaming and leaving == 0:
             return t
         # The clock.
@@ -272,15 +272,15 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                     if step == 1 and not deep:
                         first = np.uint64(low)
                         for i in range(np.uint64(high + 1 - low)):
-                            c = first + i
-                            result = mac(above[c], came[c], weight[c], p, q, mode, how, by)
-                            toggled[c] += np.uint32(
+                            j = first + i
+                            result = mac(above[j], came[j], weight[j], p, q, mode, how, by)
+                            toggled[j] += np.uint32(
                                 ones(
-                                    sum_code(total[c], kind, bits, mantissa_bits, bias)
+                                    sum_code(total[j], kind, bits, mantissa_bits, bias)
                                     ^ sum_code(result, kind, bits, mantissa_bits, bias)
                                 )
                             )
-                            total[c] = result
+                            total[j] = result
                         _take(came, came_code, act[r], act_code[r], counts[STREAMED, r], low, high + 1 - low)
                         _count_zeros(came, weight, counts[ZEROS, r], low, high + 1 - low)
                     else:
@@ -454,16 +454,16 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
                     if step == 1:
                         first = np.uint64(low)
                         for i in range(np.uint64(high + 1 - low)):
-                            c = first + i
-                            old = total[c]
-                            result = mac(zero if c == starting else old, came[c], below[c], p, q, mode, how, by)
-                            toggled[c] += np.uint32(
+                            j = first + i
+                            old = total[j]
+                            result = mac(zero if j == starting else old, came[j], below[j], p, q, mode, how, by)
+                            toggled[j] += np.uint32(
                                 ones(
                                     sum_code(old, kind, bits, mantissa_bits, bias)
                                     ^ sum_code(result, kind, bits, mantissa_bits, bias)
                                 )
                             )
-                            total[c] = result
+                            total[j] = result
                         _count_zeros(came, below, counts[ZEROS, r], low, high + 1 - low)
                         _take(came, came_code, act[r], act_code[r], counts[STREAMED, r], low, high + 1 - low)
                         _take(below, below_code, held[r], held_code[r], counts[HELD, r], low, high + 1 - low)

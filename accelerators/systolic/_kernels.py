@@ -391,17 +391,27 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
                     last[0], last[1], last[2] = i, j, k_tile
                     result[STEPS] += 1.0
                     _settle(clock, pending)
-                    run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if inner > 1 and not recording else 0
+                    run = (
+                        _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
+                        if inner > 1 and not recording
+                        else 0
+                    )
                     if run > 0 and pending == waiting[2] and _leap(clock, result, clocks[2], results[2], run):
                         inner += run
                         last[o2] += run
                     inner += 1
-                run = _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if middle > 1 and not recording else 0
+                run = (
+                    _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
+                    if middle > 1 and not recording
+                    else 0
+                )
                 if run > 0 and pending == waiting[1] and _leap(clock, result, clocks[1], results[1], run):
                     middle += run
                     last[o1] += run
                 middle += 1
-            run = _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 and not recording else 0
+            run = (
+                _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 and not recording else 0
+            )
             if run > 0 and pending == waiting[0] and _leap(clock, result, clocks[0], results[0], run):
                 outer += run
                 last[o0] += run

@@ -111,8 +111,8 @@ class ArrayRun:
         cycles: from the first load to the last result in its register, stalls included.
         stall_cycles: cycles in which the array was held.
         folds: how often it was filled anew.
-        load_begins, stream_begins, fold_ends: cycle of each fold's first load (of what stays), first operands, and the cycle after
-            its last result.
+        load_begins, stream_begins, fold_ends: cycle of each fold's first load (of what stays) and first operands, and the cycle
+            after its last result.
         activity: of the elements.
         signals: if recorded.
     """
@@ -162,8 +162,16 @@ def simulate_matmul(
             fault outside the array or its registers.
     """
     x, y = np.asarray(a), np.asarray(b)
-    if x.ndim not in (2, 3) or x.ndim != y.ndim or x.shape[-1] != y.shape[-2] or x.shape[:-2] != y.shape[:-2] or 0 in x.shape + y.shape:
-        raise InputError(f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}")
+    if (
+        x.ndim not in (2, 3)
+        or x.ndim != y.ndim
+        or x.shape[-1] != y.shape[-2]
+        or x.shape[:-2] != y.shape[:-2]
+        or 0 in x.shape + y.shape
+    ):
+        raise InputError(
+            f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}"
+        )
     formats = get_format(a_format), get_format(b_format)
     left, right = _Operand.of(x, formats[0], "a"), _Operand.of(y, formats[1], "b")
     if accumulator is None:
@@ -241,7 +249,9 @@ class _Operand:
     @classmethod
     def of(cls, values: NDArray[Any], fmt: Format, field_name: str) -> _Operand:
         if not isinstance(fmt, FloatFormat | IntFormat | FixedFormat):
-            raise InputError(f"{field_name}_format: a register holds a float, an integer or a fixed-point number, got {fmt.name!r}")
+            raise InputError(
+                f"{field_name}_format: a register holds a float, an integer or a fixed-point number, got {fmt.name!r}"
+            )
         if fmt.bits > TABLE_BITS and fmt.name != "fp32":
             raise InputError(f"{field_name}_format: expected at most {TABLE_BITS} bits, or fp32, got {fmt.name!r}")
         if values.dtype.kind not in "fiub":
@@ -424,4 +434,3 @@ def _signals(flags: NDArray[np.uint8], sums: NDArray[np.uint64], moving: NDArray
     busy, weight_ready, ready, valid = (flags[own, i].astype(np.bool_) for i in range(kernels.VALID + 1))
     shown = np.where(valid[:, None], sums[own], 0).astype(np.uint64)
     return Signals(busy, weight_ready & moves, ready & moves, valid, shown)
-

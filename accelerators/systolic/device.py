@@ -122,9 +122,7 @@ class SystolicArray:
             costs = self._run(jobs, stepped=chosen == "cycle")
         return self._report(placed, groups, jobs, costs, chosen)
 
-    def _run(
-        self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]], *, stepped: bool
-    ) -> list[GroupCost]:
+    def _run(self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]], *, stepped: bool) -> list[GroupCost]:
         """Simulate each distinct group once, several at a time; the result does not depend on how many."""
         from accelerators.systolic.pipeline import TilePipeline
 

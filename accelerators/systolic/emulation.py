@@ -83,9 +83,7 @@ class ArrayUnit:
     spec: SystolicSpec
     products: list[ArrayProduct] = field(default_factory=list)
 
-    def __call__(
-        self, a: Any, b: Any, *, accumulator: Accumulator, a_format: Format, b_format: Format, module: str
-    ) -> Any:
+    def __call__(self, a: Any, b: Any, *, accumulator: Accumulator, a_format: Format, b_format: Format, module: str) -> Any:
         """``a @ b`` of arrays (…, M, K) and (…, K, N), bit for bit as ``numerics.matmul``."""
         from math import prod
 

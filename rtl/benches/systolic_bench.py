@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from numerics import decode
 from numerics.formats import FloatFormat, Format, get_format
 from rtl.bench import Bench, Latency, Port, Trace, Values
 
-_OVERLAP = ("none", "weights", "full")
+_OVERLAP: tuple[Literal["none", "weights", "full"], ...] = ("none", "weights", "full")
 _NAN = 0x7FC00000
 """The one NaN that the floating-point units give."""
 
@@ -41,7 +41,7 @@ class SystolicBench(Bench):
     same. The fold sums of the model are those that its outputs are made of.
     """
 
-    dataflow: ClassVar[str]
+    dataflow: ClassVar[Literal["weight_stationary", "output_stationary"]]
     takes: ClassVar[tuple[tuple[str, str], ...]]
     """Input ports of operands, with the flag of the model that says when they are taken."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ class SystolicOsBench(SystolicBench):
 
     unit = "systolic_os"
     uses = ("os_element",)
-    dataflow = "output_stationary"
+    dataflow: ClassVar[Literal["weight_stationary", "output_stationary"]] = "output_stationary"
     takes = (("activations_i", "ready"), ("weights_i", "ready"))
     flags = (("busy_o", "busy"), ("ready_o", "ready"), ("valid_o", "valid"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ class SystolicWsBench(SystolicBench):
 
     unit = "systolic_ws"
     uses = ("ws_element",)
-    dataflow = "weight_stationary"
+    dataflow: ClassVar[Literal["weight_stationary", "output_stationary"]] = "weight_stationary"
     takes = (("weights_i", "weight_ready"), ("activations_i", "ready"))
     flags = (("busy_o", "busy"), ("weight_ready_o", "weight_ready"), ("activation_ready_o", "ready"), ("valid_o", "valid"))
 

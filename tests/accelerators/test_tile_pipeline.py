@@ -51,7 +51,9 @@ def job_vector(job):
 def run_kernel(machine, job):
     tiles = [np.array([t[f] for t in job.tiles[d]], dtype=float) for d in "mnk" for f in range(3)]
     order = np.array(["mnk".index(d) for d in job.order])
-    return kernels.simulate(vector(machine), job_vector(job), order, *tiles, np.array(job.reuse), np.zeros((0, kernels.TILE_FIELDS)))
+    return kernels.simulate(
+        vector(machine), job_vector(job), order, *tiles, np.array(job.reuse), np.zeros((0, kernels.TILE_FIELDS))
+    )
 
 
 def cut(total, tile):

@@ -16,7 +16,7 @@ BUGS = [
     ("systolic_os:3x5", "systolic_os", "g_drain[c].shifts < CountBits'(r)", "g_drain[c].shifts <= CountBits'(r)"),
     ("booth_mac:int8", "booth_mac", "assign last     = left == '0;", "assign last     = 1'b1;"),
     ("threshold_neuron:inputs5", "threshold_neuron", "operation_i == Compare);", "operation_i != Compare);"),
-    ("secded_72_64:standard", "secded_72_64", "assign check_o[r]    = ^(data_i & row[r]);", "assign check_o[r]    = |(data_i & row[r]);"),
+    ("secded_72_64:standard", "secded_72_64", "= ^(data_i & row[r]);", "= |(data_i & row[r]);"),
     ("lif_core:neurons4", "lif_core", "assign spike     = $signed(voltage) >", "assign spike     = $signed(voltage) >="),
     ("spike_router:depth2", "spike_router", "choice == 3'd4 ? 3'd0 : choice + 3'd1", "choice == 3'd4 ? 3'd0 : choice"),
     ("spike_mesh:2x2", "fifo", "push_i && !pop_i", "push_i"),
