@@ -157,6 +157,8 @@ def run(model: Model, folder: Path, units: Sequence[int]) -> dict[int, float]:
         "waves": model.traced,
         "timescale": _TIMESCALE,
     }
+    if model.simulator == "icarus" and model.traced:
+        job["plusargs"] = [f"+dumpfile_path={waveform(model, folder)}"]
     _, log = _process(model.simulator, folder, "test", job)
     times = folder / "seconds.json"
     if not times.is_file():
@@ -166,7 +168,7 @@ def run(model: Model, folder: Path, units: Sequence[int]) -> dict[int, float]:
 
 def waveform(model: Model, folder: Path) -> Path:
     """Where a traced model wrote its waveform."""
-    return folder / "dump.vcd" if model.simulator == "verilator" else model.folder / f"{model.top}.fst"
+    return folder / ("dump.vcd" if model.simulator == "verilator" else "dump.fst")
 
 
 def _process(simulator: str, folder: Path, action: str, job: dict[str, Any]) -> tuple[int, str]:

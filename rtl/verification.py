@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from numerics.errors import InputError, unknown_name
 from rtl import simulator as simulators
-from rtl.bench import Bench, Latency, Port, Trace, from_bits, from_hex, to_bits, to_hex
+from rtl.bench import Bench, Latency, Port, Trace, Values, from_bits, from_hex, to_bits, to_hex
 
 SOURCES = Path(str(resources.files("rtl")))
 """The folder of the units."""
@@ -187,10 +187,8 @@ def latency_table(results: Iterable[Result]) -> str:
     ]
     for r in results:
         if r.latency is not None:
-            each = f"{r.latency.cycles_per_operand:.4g}"
-            lines.append(
-                f"| `{r.unit}` | {r.configuration} | {r.latency.fill_cycles} | {each} | {r.latency.drain_cycles} | {r.latency.stall} |"
-            )
+            cycles = r.latency.fill_cycles, f"{r.latency.cycles_per_operand:.4g}", r.latency.drain_cycles
+            lines.append("| " + " | ".join(map(str, (f"`{r.unit}`", r.configuration, *cycles, r.latency.stall))) + " |")
     return "\n".join(lines)
 
 
@@ -245,6 +243,43 @@ def verify(
     return sorted(results, key=lambda r: order[r.unit, r.configuration])
 
 
+def stimulus(configuration: Configuration, *, cases: int | None = None, seed: int = 0) -> Trace:
+    """What ``verify`` plays to a configuration, and what the unit's model says to it; arguments as there."""
+    rng = np.random.default_rng([seed, zlib.crc32(f"{configuration.unit} {configuration.name}".encode())])
+    return benches()[configuration.unit].trace(configuration.parameters, cases or configuration.cases, rng)
+
+
+def record(
+    configuration: Configuration, inputs: Values, *, simulator: str = "verilator", sources: Path = SOURCES
+) -> dict[str, np.ma.MaskedArray[Any, np.dtype[np.uint64]]]:
+    """What a unit shows while it is played inputs: those of a ``stimulus``, or your own.
+
+    Args:
+        configuration: of the unit; see ``configurations``.
+        inputs: values of every input port but the clock, a row a cycle, the reset included.
+        simulator, sources: as for ``verify``.
+
+    Returns:
+        By output port: unsigned integers (cycles,) or (cycles, lanes), each as it shows before the rising edge of its cycle;
+        masked where the simulator knows no value.
+
+    Raises:
+        InputError: an unknown simulator, a tool that is missing.
+        ValueError: inputs that are not those of the unit's ports.
+        RuntimeError: the model does not build or run.
+    """
+    simulators.check_tools(simulator)
+    with tempfile.TemporaryDirectory(prefix="hwsim-rtl-") as name:
+        folder = Path(name)
+        _write_stimulus(folder / "0.in", configuration, inputs)
+        simulators.run(_build([configuration], simulator, sources, traced=False), folder, [0])
+        text = (folder / "0.out").read_bytes()
+    ports = benches()[configuration.unit].outputs(configuration.parameters)
+    bits, known = from_hex(text, sum(port.width for port in ports))
+    unknown = from_bits(ports, (~known).astype(np.uint8))
+    return {port: np.ma.array(values, mask=unknown[port] != 0) for port, values in from_bits(ports, bits).items()}
+
+
 def _verify_model(
     group: list[Configuration], cases: int | None, seed: int, simulator: str, waves: str | Path | None, sources: Path
 ) -> list[Result]:
@@ -255,10 +290,8 @@ def _verify_model(
         traces, spent = [], []
         for index, configuration in enumerate(group):
             begin = time.perf_counter()
-            bench = benches()[configuration.unit]
-            rng = np.random.default_rng([seed, zlib.crc32(f"{configuration.unit} {configuration.name}".encode())])
-            trace = bench.trace(configuration.parameters, cases or configuration.cases, rng)
-            _write_stimulus(folder / f"{index}.in", bench.inputs(configuration.parameters), trace)
+            trace = stimulus(configuration, cases=cases, seed=seed)
+            _write_stimulus(folder / f"{index}.in", configuration, trace.inputs)
             traces.append(trace)
             spent.append(time.perf_counter() - begin)
         seconds = simulators.run(model, folder, range(len(group)))
@@ -275,8 +308,9 @@ def _verify_model(
     ]
 
 
-def _write_stimulus(file: Path, ports: tuple[Port, ...], trace: Trace) -> None:
-    file.write_text(to_hex(to_bits(ports, trace.inputs)), encoding="ascii")
+def _write_stimulus(file: Path, configuration: Configuration, inputs: Values) -> None:
+    ports = benches()[configuration.unit].inputs(configuration.parameters)
+    file.write_text(to_hex(to_bits(ports, inputs)), encoding="ascii")
 
 
 def _compare(configuration: Configuration, trace: Trace, file: Path) -> Result:
@@ -335,11 +369,11 @@ def _with_waveform(
     """Run the configuration once more, alone and recorded, to a little past its first difference."""
     assert result.difference is not None
     end = result.difference.cycle + AFTER_DIFFERENCE
-    short = Trace({name: values[:end] for name, values in trace.inputs.items()}, {}, 0)
+    short = {name: values[:end] for name, values in trace.inputs.items()}
     model = _build([configuration], simulator, sources, traced=True)
     with tempfile.TemporaryDirectory(prefix="hwsim-rtl-") as name:
         folder = Path(name)
-        _write_stimulus(folder / "0.in", benches()[configuration.unit].inputs(configuration.parameters), short)
+        _write_stimulus(folder / "0.in", configuration, short)
         simulators.run(model, folder, [0])
         recorded = simulators.waveform(model, folder)
         waves.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,8 @@ _WORD = 64
 
 
 class FusedDotBench(Bench):
-    """A pair of special numbers with a special c, all of them, among zeros and among others; then random operands of several
-    distributions, with gaps."""
+    """A pair of special numbers with a special c, all of them, among zeros and among others; the widest sums; then random operands
+    of several distributions, with gaps."""
 
     unit = "fused_dot"
 
@@ -54,9 +54,8 @@ class FusedDotBench(Bench):
         lone = np.zeros((3, depth), np.int64)
         lone[1, 0] = ((1 << (fmt.exponent_bits - 1)) - 1) << fmt.mantissa_bits
         parts = [(lone, lone, np.zeros(3, np.uint32), np.array([0, 0x3F800000, 0], np.uint32))]
-        special = _specials(fmt, depth, rng)
-        drawn = _random(fmt, depth, cases, rng)
-        for left, right, c in (special, drawn):
+        steady = _specials(fmt, depth, rng), _widest(fmt, depth)
+        for left, right, c in (*steady, _random(fmt, depth, cases, rng)):
             with np.errstate(all="ignore"):
                 sums = as_bits(matmul(values_of(left, fmt), values_of(right, fmt), accumulator=accumulator, bias=as_float32(c)))
             # Every row with every column.
@@ -65,7 +64,7 @@ class FusedDotBench(Bench):
             columns = np.broadcast_to(np.swapaxes(right, 1, 2)[:, None, :, :], shape)
             parts.append((rows.reshape(-1, depth), columns.reshape(-1, depth), c.ravel(), sums.ravel()))
         a, b, c, sums = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        early = 3 + special[2].size
+        early = 3 + sum(c.size for _, _, c in steady)
         valid = np.concatenate([[False, True, False], np.full(early - 3, True), rng.random(len(a) - early) < 0.9])
         inputs = {
             "rst_ni": np.arange(len(a)) > 0, "valid_i": valid, "a_i": _words(a, fmt), "b_i": _words(b, fmt), "c_i": c,
@@ -100,6 +99,15 @@ def _specials(fmt: FloatFormat, depth: int, rng: np.random.Generator) -> tuple[C
     return ordinary[0], np.swapaxes(ordinary[1], 1, 2), np.broadcast_to(
         FP32_SPECIALS[:, None, None], (count, codes.size, codes.size)
     )  # fmt: skip
+
+
+def _widest(fmt: FloatFormat, depth: int) -> tuple[Codes, Codes, Bits]:
+    """The largest significands, all of one exponent and one sign: no sum has more bits before the point."""
+    most = (((1 << (fmt.exponent_bits - 1)) - 1) << fmt.mantissa_bits) + (1 << fmt.mantissa_bits) - 1
+    signs = np.array([0, 1])
+    left = np.broadcast_to((signs << (fmt.code_bits - 1) | most)[:, None, None], (2, 1, depth))
+    c = (signs << 31 | 0x3FFFFFFF).astype(np.uint32)
+    return left, np.full((2, depth, 1), most), c[:, None, None]
 
 
 def _random(fmt: FloatFormat, depth: int, cases: int, rng: np.random.Generator) -> tuple[Codes, Codes, Bits]:

@@ -12,8 +12,8 @@ from rtl.verification import SOURCES, benches, verify
 BUGS = [
     ("mac_int8:saturating", "mac_int8", "exact[32] != exact[31]", "exact[32] && !exact[31]"),
     ("systolic_ws:3x5", "ws_element", "assign used = first_i ? shadow : active;", "assign used = active;"),
-    ("systolic_ws:3x5", "systolic_ws", "assign load_end     = begin_load ?", "assign load_end     = begin_load || load_left == 2 ?"),
-    ("systolic_os:3x5", "systolic_os", "g_drain[c].shifts < CountBits'(r)", "g_drain[c].shifts <= CountBits'(r)"),
+    ("systolic_ws:3x5", "systolic_ws", "LoadRest == 0 : load_left == 1;", "LoadRest == 0 : load_left == 2;"),
+    ("systolic_os:3x5", "systolic_os", "g_drain[c].shifts < CountBits'(r)", "g_drain[c].shifts < CountBits'(r - 1)"),
     ("booth_mac:int8", "booth_mac", "assign last     = left == '0;", "assign last     = 1'b1;"),
     ("threshold_neuron:inputs5", "threshold_neuron", "operation_i == Compare);", "operation_i != Compare);"),
     ("secded_72_64:standard", "secded_72_64", "= ^(data_i & row[r]);", "= |(data_i & row[r]);"),
@@ -21,7 +21,7 @@ BUGS = [
     ("spike_router:depth2", "spike_router", "choice == 3'd4 ? 3'd0 : choice + 3'd1", "choice == 3'd4 ? 3'd0 : choice"),
     ("spike_mesh:2x2", "fifo", "push_i && !pop_i", "push_i"),
     ("fp_mac:e4m3", "fp_mac", "assign differ     = product_sign != c_i[31];", "assign differ     = 1'b0;"),
-    ("fp_convert:e4m3", "fp_convert", "assign is_inf  = x_i[30:0] == 31'h7F80_0000;", "assign is_inf  = 1'b0;"),
+    ("fp_convert:e4m3", "fp_convert", "assign half   = padded[Fraction];", "assign half   = 1'b0;"),
     ("fused_dot:volta_fp16", "fused_dot", "if (valid_i) sum_o <= result;", "if (valid_i) sum_o <= result | 32'd1;"),
 ]  # fmt: skip
 

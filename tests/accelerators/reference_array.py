@@ -1,0 +1,415 @@
+"""The systolic array once more, in plain Python: an object for every processing element, whose registers are clocked one by one.
+
+Written from the RTL (``systolic_ws``, ``systolic_os`` and their elements). Beyond it: several cycles a MAC, MAC latencies (a sum's
+register is the first of a chain, and so is that of a passing weight), results that leave without drain registers, faults. Registers
+hold codes; arithmetic is on Python's integers.
+"""
+
+from dataclasses import dataclass, field
+
+INF, NAN = "inf", "nan"
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Two's complement; a sum wraps or is clipped."""
+
+    bits: int
+    saturate: bool = False
+    one: int = 1
+
+    def value(self, code):
+        return code - (1 << self.bits) if code >> (self.bits - 1) else code
+
+    def is_zero(self, code):
+        return code == 0
+
+    def add(self, total, a, b):
+        """The code of total + a · b: a code of this format and two values."""
+        exact = self.value(total) + a * b
+        if self.saturate:
+            exact = max(-(1 << (self.bits - 1)), min((1 << (self.bits - 1)) - 1, exact))
+        return exact % (1 << self.bits)
+
+
+@dataclass(frozen=True)
+class Float:
+    """A float of sign, exponent and mantissa. A value is (negative, magnitude, exponent): magnitude · 2^exponent, INF or NAN."""
+
+    exponent_bits: int
+    mantissa_bits: int
+    has_inf: bool = True
+    one: tuple = (False, 1, 0)
+
+    @property
+    def bits(self):
+        return 1 + self.exponent_bits + self.mantissa_bits
+
+    @property
+    def bias(self):
+        return (1 << (self.exponent_bits - 1)) - 1
+
+    @property
+    def inf(self):
+        return ((1 << self.exponent_bits) - 1) << self.mantissa_bits
+
+    @property
+    def nan(self):
+        """The one NaN of what is computed: the quiet one."""
+        return self.inf | 1 << (self.mantissa_bits - 1) if self.has_inf else (1 << (self.bits - 1)) - 1
+
+    def value(self, code):
+        negative, magnitude = bool(code >> (self.bits - 1)), code & ((1 << (self.bits - 1)) - 1)
+        top, fraction = magnitude >> self.mantissa_bits, magnitude & ((1 << self.mantissa_bits) - 1)
+        if self.has_inf and magnitude >= self.inf:
+            return negative, NAN if fraction else INF, 0
+        if not self.has_inf and magnitude == self.nan:
+            return negative, NAN, 0
+        if top == 0:
+            return negative, fraction, 1 - self.bias - self.mantissa_bits
+        return negative, fraction | 1 << self.mantissa_bits, top - self.bias - self.mantissa_bits
+
+    def is_zero(self, code):
+        return code & ((1 << (self.bits - 1)) - 1) == 0
+
+    def add(self, total, a, b):
+        """The code of total + a · b, rounded once to nearest even: a code of this format and two values."""
+        x, product = self.value(total), _product(a, b)
+        if NAN in (x[1], product[1]) or (x[1] == product[1] == INF and x[0] != product[0]):
+            return self.nan
+        for value in (x, product):
+            if value[1] == INF:
+                return value[0] << (self.bits - 1) | self.inf
+        lowest = min(x[2], product[2])
+        exact = sum((-m if n else m) << (e - lowest) for n, m, e in (x, product))
+        if exact == 0:
+            return (x[0] and product[0]) << (self.bits - 1)
+        return (exact < 0) << (self.bits - 1) | self._magnitude(abs(exact), lowest)
+
+    def _magnitude(self, magnitude, exponent):
+        step = max(magnitude.bit_length() + exponent - 1, 1 - self.bias) - self.mantissa_bits  # what the last place weighs
+        if step <= exponent:
+            whole = magnitude << (exponent - step)
+        else:
+            whole, rest = divmod(magnitude, 1 << (step - exponent))
+            half = 1 << (step - exponent - 1)
+            whole += rest > half or (rest == half and whole & 1)
+        # A carry out of the mantissa, and the step from subnormal to normal numbers, run on into the exponent.
+        return min(whole + ((step + self.mantissa_bits + self.bias - 1) << self.mantissa_bits), self.inf)
+
+
+def _product(a, b):
+    negative = a[0] != b[0]
+    if NAN in (a[1], b[1]) or (INF in (a[1], b[1]) and 0 in (a[1], b[1])):
+        return negative, NAN, 0
+    if INF in (a[1], b[1]):
+        return negative, INF, 0
+    return negative, a[1] * b[1], a[2] + b[2]
+
+
+# --- elements -------------------------------------------------------------------------------------------------------------
+
+
+class Delay:
+    """A chain of registers."""
+
+    def __init__(self, depth, content):
+        self.stages = [content] * depth
+
+    def out(self, entering):
+        return self.stages[-1] if self.stages else entering
+
+    def clock(self, entering):
+        self.stages = [entering, *self.stages][: len(self.stages)]
+
+
+class Element:
+    """What both kinds of elements have."""
+
+    names = ()
+
+    def __init__(self):
+        self.toggles = dict.fromkeys(self.names, 0)
+        self.zeros = self.macs = 0
+
+    def take(self, name, code):
+        """A data register takes what comes."""
+        self.toggles[name] += (self.content(name) ^ code).bit_count()
+        self.set(name, code)
+
+    def content(self, name):
+        return getattr(self, name)
+
+    def set(self, name, code):
+        setattr(self, name, code)
+
+    def multiply(self, machine, activation, weight, total):
+        a, b = machine.streamed.value(activation), machine.held.value(weight)
+        self.macs += 1
+        self.zeros += machine.streamed.is_zero(activation) or machine.held.is_zero(weight)
+        return machine.sums.add(total, a, b)
+
+
+class StationaryElement(Element):
+    """``ws_element``: its sum passes ``latency`` registers on its way down, a weight that passes ``pace``."""
+
+    names = ("activation", "weight_transport", "weight_shadow", "weight", "sum")
+
+    def __init__(self, latency, pace):
+        super().__init__()
+        self.valid, self.first, self.activation = False, False, 0
+        self.weight_shadow = self.weight = 0
+        self.kept = False
+        self.passing = [(False, False, 0)] * pace  # valid, mark, weight
+        self.results = [(False, 0)] * latency
+
+    # The registers that faults strike are the first of a chain.
+    @property
+    def weight_transport(self):
+        return self.passing[0][2]
+
+    @weight_transport.setter
+    def weight_transport(self, code):
+        self.passing[0] = (*self.passing[0][:2], code)
+
+    @property
+    def sum(self):
+        return self.results[0][1]
+
+    @sum.setter
+    def sum(self, code):
+        self.results[0] = self.results[0][0], code
+
+    def shown(self):
+        """What neighbours see: to the right, below (weights), below (sums)."""
+        return (self.valid, self.first, self.activation), self.passing[-1], self.results[-1]
+
+    def clock(self, machine, left, above, total):
+        valid, first, activation = left
+        used = self.weight_shadow if first else self.weight
+        result = self.multiply(machine, activation, used, total) if valid else self.sum
+        self.results = [(False, self.sum), *self.results[:-1]]
+        self.passing = [(False, False, self.weight_transport), *self.passing[:-1]]
+        self.valid, self.first = valid, first
+        if valid:
+            self.take("activation", activation)
+            self.take("sum", result)
+            self.results[0] = True, result
+            if first:
+                self.take("weight", self.weight_shadow)
+        weight_valid, mark, weight = above
+        if weight_valid and mark:
+            self.take("weight_shadow", weight)
+            self.kept = True
+        elif weight_valid:
+            self.take("weight_transport", weight)
+            self.passing[0] = True, self.kept, weight
+            self.kept = False
+
+
+class OutputElement(Element):
+    """``os_element``: a finished sum passes ``latency`` − 1 registers on its way to the drain."""
+
+    names = ("activation", "weight", "sum", "drain")
+
+    def __init__(self, latency):
+        super().__init__()
+        self.valid = self.first = self.last = False
+        self.activation = self.weight = self.sum = self.drain = 0
+        self.results = Delay(latency - 1, (False, 0))
+
+    def finished(self):
+        """Whether there is a finished sum, and it."""
+        return self.results.out((self.valid and self.last, self.sum))
+
+    def clock(self, machine, left, weight, shift, drain):
+        valid, first, last, activation = left
+        done, result = self.finished()
+        self.results.clock((self.valid and self.last, self.sum))
+        if done and machine.shifts_out:
+            self.take("drain", result)
+        elif shift:
+            self.take("drain", drain)
+        self.valid, self.first, self.last = valid, first, last
+        if valid:
+            self.take("sum", self.multiply(machine, activation, weight, 0 if first else self.sum))
+            self.take("activation", activation)
+            self.take("weight", weight)
+
+
+# --- machines -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Fault:
+    kind: str
+    register: str
+    row: int
+    column: int
+    bit: int
+    cycle: int | None = None
+
+    def strike(self, grid, cycle):
+        """Change what a register holds at the end of a cycle."""
+        element = grid[self.row][self.column]
+        code, bit = element.content(self.register), 1 << self.bit
+        if self.kind == "stuck_at_1":
+            element.set(self.register, code | bit)
+        elif self.kind == "stuck_at_0":
+            element.set(self.register, code & ~bit)
+        elif cycle == self.cycle:
+            element.set(self.register, code ^ bit)
+
+
+@dataclass
+class Seen:
+    """What a run leaves behind; times in cycles of the clock, stalls included."""
+
+    cycles: int = 0
+    stall_cycles: int = 0
+    load_begins: list = field(default_factory=list)
+    stream_begins: list = field(default_factory=list)
+    fold_ends: list = field(default_factory=list)
+    signals: list = field(default_factory=list)  # busy, weight_ready, ready, valid, sums
+
+
+@dataclass
+class Machine:
+    """An array: ``streamed``, ``held`` and ``sums`` are the numbers that its registers hold."""
+
+    rows: int
+    columns: int
+    streamed: Integer | Float
+    held: Integer | Float
+    sums: Integer | Float
+    overlap: str = "full"
+    latency: int = 1
+    interval: int = 1
+    shifts_out: bool = True
+
+    def play(self, array, stalls, faults):
+        """Clock an array until it is no longer busy."""
+        seen = array.seen
+        seen.signals.append(array.show(False))
+        while seen.signals[-1][0]:
+            stalled = seen.cycles < len(stalls) and stalls[seen.cycles]
+            if stalled:
+                seen.stall_cycles += 1
+                _, _, _, *rest = seen.signals[-1]
+                seen.signals[-1] = (seen.signals[-1][0], False, False, *rest)
+            else:
+                array.clock(seen.cycles)
+            for fault in faults:
+                fault.strike(array.grid, seen.cycles)
+            seen.cycles += 1
+            seen.signals.append(array.show(False))
+        return array
+
+    def stationary(self, folds, stalls=(), faults=()):
+        """Run weight-stationary folds: pairs of weights (rows × columns) and vectors (length × rows), all codes."""
+        return self.play(StationaryArray(self, folds), stalls, faults)
+
+    def output_stationary(self, folds, stalls=(), faults=()):
+        """Run folds of pairs of vectors: (length × rows) and (length × columns) codes."""
+        return self.play(OutputArray(self, folds), stalls, faults)
+
+
+class StationaryArray:
+    """``systolic_ws``. ``leaving_sums``: by column, the sums that left at the bottom, in their order."""
+
+    def __init__(self, machine, folds):
+        self.machine, self.folds, self.seen = machine, folds, Seen()
+        rows, columns, latency = machine.rows, machine.columns, machine.latency
+        pace = max(1, latency - 1)
+        self.grid = [[StationaryElement(latency, pace) for _ in range(columns)] for _ in range(rows)]
+        self.length = len(folds[0][1])
+        self.to_load, self.load_left, self.stream_left, self.leaving, self.loaded = len(folds), 0, 0, 0, False
+        self.row_skew = [Delay(latency * r, (False, False, 0)) for r in range(rows)]
+        self.column_skew = [Delay(c, (False, False, 0)) for c in range(columns)]
+        self.align = [Delay(columns - 1 - c, 0) for c in range(columns)]
+        self.leaving_sums = [[] for _ in range(columns)]
+
+    def _begins(self):
+        m = self.machine
+        streaming = self.stream_left != 0
+        stream = self.loaded and not streaming and (m.overlap == "full" or self.leaving == 0)
+        if m.overlap == "none":
+            may_load = not self.loaded and not streaming and self.leaving == 0
+        else:
+            may_load = not self.loaded or stream
+        return stream, self.to_load != 0 and self.load_left == 0 and may_load
+
+    def show(self, _):
+        """busy, weight_ready, ready, valid, sums."""
+        begin_stream, begin_load = self._begins()
+        load, stream = begin_load or self.load_left != 0, begin_stream or self.stream_left != 0
+        busy = self.to_load != 0 or load or self.loaded or stream or self.leaving != 0
+        valid = self.grid[-1][-1].results[-1][0]
+        sums = [self.align[c].out(self.grid[-1][c].results[-1][1]) if valid else 0 for c in range(self.machine.columns)]
+        return busy, load, stream and self._phase(begin_stream) == 0, valid, sums
+
+    def _phase(self, begin):
+        """Cycles since the last vector: one enters every ``interval`` cycles."""
+        whole = self.machine.interval * self.length
+        return (0 if begin else whole - self.stream_left) % self.machine.interval
+
+    def clock(self, now):
+        m, seen = self.machine, self.seen
+        begin_stream, begin_load = self._begins()
+        load, stream = begin_load or self.load_left != 0, begin_stream or self.stream_left != 0
+        if begin_load:
+            seen.load_begins.append(now)
+        if begin_stream:
+            seen.stream_begins.append(now)
+        # What is taken.
+        weights, vector = [0] * m.columns, [0] * m.rows
+        whole = m.interval * self.length
+        if load:
+            at = 0 if begin_load else m.rows - self.load_left
+            weights = self.folds[len(seen.load_begins) - 1][0][at]
+        enters = stream and self._phase(begin_stream) == 0
+        place = (0 if begin_stream else whole - self.stream_left) // m.interval
+        if enters:
+            vector = self.folds[len(seen.stream_begins) - 1][1][place]
+        # Elements see what the others showed before the clock.
+        shown = [[element.shown() for element in row] for row in self.grid]
+        edge = [(enters, enters and begin_stream, vector[r]) for r in range(m.rows)]
+        top = [(load, begin_load, weights[c]) for c in range(m.columns)]
+        for r, row in enumerate(self.grid):
+            for c, element in enumerate(row):
+                left = self.row_skew[r].out(edge[r]) if c == 0 else shown[r][c - 1][0]
+                above = self.column_skew[c].out(top[c]) if r == 0 else shown[r - 1][c][1]
+                element.clock(m, left, above, 0 if r == 0 else shown[r - 1][c][2][1])
+        for c in range(m.columns):
+            self.align[c].clock(shown[-1][c][2][1])
+        for line, entering in [*zip(self.row_skew, edge, strict=True), *zip(self.column_skew, top, strict=True)]:
+            line.clock(entering)
+        # The control's registers.
+        load_end = m.rows == 1 if begin_load else self.load_left == 1
+        if begin_load:
+            self.to_load, self.load_left = self.to_load - 1, m.rows - 1
+        elif self.load_left:
+            self.load_left -= 1
+        self.loaded = True if load and load_end else self.loaded and not begin_stream
+        if begin_stream:
+            self.stream_left = whole - 1
+        elif self.stream_left:
+            self.stream_left -= 1
+        if enters and place == self.length - 1:
+            self.leaving = m.latency * m.rows + m.columns - 2
+        elif self.leaving:
+            self.leaving -= 1
+
+    def collect(self):
+        """Note the sums that the bottom row holds for whoever adds them up."""
+        for c, element in enumerate(self.grid[-1]):
+            valid, code = element.results[0]
+            if valid:
+                self.leaving_sums[c].append(code)
+
+
+class OutputArray:
+    """``systolic_os``. ``leaving_sums``: by column, the results that left, in their order: a fold's bottom row first."""
