@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_OUT := out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-exhaustive lint format bench bench-scale-sim docs clean
+.PHONY: help demo test test-exhaustive lint format bench bench-scale-sim verify docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ format: $(VENV)/installed-dev ## put the code into the one format
 
 bench: $(VENV)/installed-dev ## how fast it is (pytest-benchmark)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,rounds -q
+
+verify: $(VENV)/installed-dev ## the RTL beside its models, bit for bit and cycle for cycle
+	$(BIN)/hwsim verify
 
 docs: $(VENV)/installed-dev ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

@@ -30,7 +30,7 @@ _WORD = 64
 
 
 class FusedDotBench(Bench):
-    """A pair of special numbers with a special c, all of them, among zeros and among others; the widest sums; then random operands
+    """All pairs of special numbers with all special c, among zeros and among others; the widest sums; then random operands
     of several distributions, with gaps."""
 
     unit = "fused_dot"

@@ -1,8 +1,8 @@
 """The systolic array once more, in plain Python: an object for every processing element, whose registers are clocked one by one.
 
-Written from the RTL (``systolic_ws``, ``systolic_os`` and their elements). Beyond it: several cycles a MAC, MAC latencies (a sum's
-register is the first of a chain, and so is that of a passing weight), results that leave without drain registers, faults. Registers
-hold codes; arithmetic is on Python's integers.
+Written from the RTL (``systolic_ws``, ``systolic_os`` and their elements). Beyond it: several cycles a MAC, MAC latencies (the
+register of a sum is then the first of a chain, and so is that of a passing weight), results that leave without drain registers,
+faults. Registers hold codes; arithmetic is on Python's integers.
 """
 
 from dataclasses import dataclass, field
@@ -293,19 +293,20 @@ class Machine:
     def play(self, array, stalls, faults):
         """Clock an array until it is no longer busy."""
         seen = array.seen
-        seen.signals.append(array.show(False))
+        stalled = bool(len(stalls)) and bool(stalls[0])
+        seen.signals.append(array.show(stalled))
         while seen.signals[-1][0]:
-            stalled = seen.cycles < len(stalls) and stalls[seen.cycles]
             if stalled:
                 seen.stall_cycles += 1
-                _, _, _, *rest = seen.signals[-1]
-                seen.signals[-1] = (seen.signals[-1][0], False, False, *rest)
             else:
+                array.collect()
                 array.clock(seen.cycles)
             for fault in faults:
                 fault.strike(array.grid, seen.cycles)
             seen.cycles += 1
-            seen.signals.append(array.show(False))
+            stalled = seen.cycles < len(stalls) and bool(stalls[seen.cycles])
+            seen.signals.append(array.show(stalled))
+        array.collect()
         return array
 
     def stationary(self, folds, stalls=(), faults=()):
@@ -317,74 +318,88 @@ class Machine:
         return self.play(OutputArray(self, folds), stalls, faults)
 
 
-class StationaryArray:
+class Array:
+    """What both kinds of arrays have: a grid, and the times of their folds."""
+
+    def __init__(self, machine, grid, folds, length):
+        self.machine, self.grid, self.folds, self.length, self.seen = machine, grid, folds, length, Seen()
+        self.moved, self.shown = 0, 0  # cycles of its own, sums of the last column (of its last row) that are in their register
+        self.begun = []  # its own cycles in which folds began to stream
+        self.leaving_sums = [[] for _ in range(machine.columns)]
+        self.align = [Delay(machine.columns - 1 - c, 0) for c in range(machine.columns)]
+
+    @property
+    def whole(self):
+        """Cycles in which a fold streams."""
+        return self.machine.interval * self.length
+
+    def count_ends(self, now, sums_a_fold):
+        """After a clock: which fold is over."""
+        self.moved += 1
+        ended = len(self.seen.fold_ends)
+        if ended < len(self.begun) and self.shown >= (ended + 1) * sums_a_fold and self.moved >= self.begun[ended] + self.whole:
+            self.seen.fold_ends.append(now + 1)
+
+
+class StationaryArray(Array):
     """``systolic_ws``. ``leaving_sums``: by column, the sums that left at the bottom, in their order."""
 
     def __init__(self, machine, folds):
-        self.machine, self.folds, self.seen = machine, folds, Seen()
         rows, columns, latency = machine.rows, machine.columns, machine.latency
         pace = max(1, latency - 1)
-        self.grid = [[StationaryElement(latency, pace) for _ in range(columns)] for _ in range(rows)]
-        self.length = len(folds[0][1])
+        grid = [[StationaryElement(latency, pace) for _ in range(columns)] for _ in range(rows)]
+        super().__init__(machine, grid, folds, len(folds[0][1]))
         self.to_load, self.load_left, self.stream_left, self.leaving, self.loaded = len(folds), 0, 0, 0, False
         self.row_skew = [Delay(latency * r, (False, False, 0)) for r in range(rows)]
         self.column_skew = [Delay(c, (False, False, 0)) for c in range(columns)]
-        self.align = [Delay(columns - 1 - c, 0) for c in range(columns)]
-        self.leaving_sums = [[] for _ in range(columns)]
 
-    def _begins(self):
-        m = self.machine
-        streaming = self.stream_left != 0
-        stream = self.loaded and not streaming and (m.overlap == "full" or self.leaving == 0)
+    def _control(self):
+        """Whether a fold begins to load, loads, begins to stream, streams; and the cycles since it began to stream."""
+        m, streaming = self.machine, self.stream_left != 0
+        begin_stream = self.loaded and not streaming and (m.overlap == "full" or self.leaving == 0)
         if m.overlap == "none":
             may_load = not self.loaded and not streaming and self.leaving == 0
         else:
-            may_load = not self.loaded or stream
-        return stream, self.to_load != 0 and self.load_left == 0 and may_load
+            may_load = not self.loaded or begin_stream
+        begin_load = self.to_load != 0 and self.load_left == 0 and may_load
+        since = 0 if begin_stream else self.whole - self.stream_left
+        return begin_load, begin_load or self.load_left != 0, begin_stream, begin_stream or streaming, since
 
-    def show(self, _):
+    def show(self, stalled):
         """busy, weight_ready, ready, valid, sums."""
-        begin_stream, begin_load = self._begins()
-        load, stream = begin_load or self.load_left != 0, begin_stream or self.stream_left != 0
+        _, load, _, stream, since = self._control()
         busy = self.to_load != 0 or load or self.loaded or stream or self.leaving != 0
         valid = self.grid[-1][-1].results[-1][0]
-        sums = [self.align[c].out(self.grid[-1][c].results[-1][1]) if valid else 0 for c in range(self.machine.columns)]
-        return busy, load, stream and self._phase(begin_stream) == 0, valid, sums
-
-    def _phase(self, begin):
-        """Cycles since the last vector: one enters every ``interval`` cycles."""
-        whole = self.machine.interval * self.length
-        return (0 if begin else whole - self.stream_left) % self.machine.interval
+        sums = [line.out(element.results[-1][1]) for line, element in zip(self.align, self.grid[-1], strict=True)]
+        ready = stream and since % self.machine.interval == 0
+        return busy, load and not stalled, ready and not stalled, valid, sums if valid else [0] * len(sums)
 
     def clock(self, now):
         m, seen = self.machine, self.seen
-        begin_stream, begin_load = self._begins()
-        load, stream = begin_load or self.load_left != 0, begin_stream or self.stream_left != 0
+        begin_load, load, begin_stream, stream, since = self._control()
         if begin_load:
             seen.load_begins.append(now)
         if begin_stream:
             seen.stream_begins.append(now)
+            self.begun.append(self.moved)
         # What is taken.
         weights, vector = [0] * m.columns, [0] * m.rows
-        whole = m.interval * self.length
         if load:
-            at = 0 if begin_load else m.rows - self.load_left
-            weights = self.folds[len(seen.load_begins) - 1][0][at]
-        enters = stream and self._phase(begin_stream) == 0
-        place = (0 if begin_stream else whole - self.stream_left) // m.interval
+            weights = self.folds[len(seen.load_begins) - 1][0][0 if begin_load else m.rows - self.load_left]
+        enters = stream and since % m.interval == 0
         if enters:
-            vector = self.folds[len(seen.stream_begins) - 1][1][place]
+            vector = self.folds[len(seen.stream_begins) - 1][1][since // m.interval]
         # Elements see what the others showed before the clock.
         shown = [[element.shown() for element in row] for row in self.grid]
-        edge = [(enters, enters and begin_stream, vector[r]) for r in range(m.rows)]
+        edge = [(enters, begin_stream, vector[r]) for r in range(m.rows)]
         top = [(load, begin_load, weights[c]) for c in range(m.columns)]
         for r, row in enumerate(self.grid):
             for c, element in enumerate(row):
                 left = self.row_skew[r].out(edge[r]) if c == 0 else shown[r][c - 1][0]
                 above = self.column_skew[c].out(top[c]) if r == 0 else shown[r - 1][c][1]
                 element.clock(m, left, above, 0 if r == 0 else shown[r - 1][c][2][1])
-        for c in range(m.columns):
-            self.align[c].clock(shown[-1][c][2][1])
+        for line, element in zip(self.align, shown[-1], strict=True):
+            line.clock(element[2][1])
         for line, entering in [*zip(self.row_skew, edge, strict=True), *zip(self.column_skew, top, strict=True)]:
             line.clock(entering)
         # The control's registers.
@@ -393,23 +408,165 @@ class StationaryArray:
             self.to_load, self.load_left = self.to_load - 1, m.rows - 1
         elif self.load_left:
             self.load_left -= 1
-        self.loaded = True if load and load_end else self.loaded and not begin_stream
-        if begin_stream:
-            self.stream_left = whole - 1
-        elif self.stream_left:
-            self.stream_left -= 1
-        if enters and place == self.length - 1:
+        self.loaded = (load and load_end) or (self.loaded and not begin_stream)
+        if stream:
+            self.stream_left = self.whole - 1 - since
+        if enters and since // m.interval == self.length - 1:
             self.leaving = m.latency * m.rows + m.columns - 2
         elif self.leaving:
             self.leaving -= 1
+        self.shown += self.grid[-1][-1].results[-1][0]
+        self.count_ends(now, self.length)
 
     def collect(self):
-        """Note the sums that the bottom row holds for whoever adds them up."""
-        for c, element in enumerate(self.grid[-1]):
+        """What is below the array takes the sums of the bottom row."""
+        for sums, element in zip(self.leaving_sums, self.grid[-1], strict=True):
             valid, code = element.results[0]
             if valid:
-                self.leaving_sums[c].append(code)
+                sums.append(code)
 
 
-class OutputArray:
-    """``systolic_os``. ``leaving_sums``: by column, the results that left, in their order: a fold's bottom row first."""
+class OutputArray(Array):
+    """``systolic_os``. ``leaving_sums``: by column, the results that left, in their order: a fold's bottom row first. Without
+    drains: (row, result), as they are finished; a row's are in the order of the folds."""
+
+    def __init__(self, machine, folds):
+        rows, columns = machine.rows, machine.columns
+        super().__init__(
+            machine, [[OutputElement(machine.latency) for _ in range(columns)] for _ in range(rows)], folds, len(folds[0][0])
+        )
+        self.to_stream, self.stream_left, self.gap_left, self.leaving = len(folds), 0, 0, 0
+        self.row_skew = [Delay(r, (False, False, False, 0)) for r in range(rows)]
+        self.column_skew = [Delay(c, 0) for c in range(columns)]
+        self.shifting, self.drained, self.shifts = [False] * columns, [False] * columns, [0] * columns
+
+    def _control(self):
+        """Whether a fold begins to stream, streams; and the cycles since it began."""
+        free = self.gap_left == 0 if self.machine.overlap == "full" else self.leaving == 0
+        begin = self.to_stream != 0 and self.stream_left == 0 and free
+        return begin, begin or self.stream_left != 0, 0 if begin else self.whole - self.stream_left
+
+    def show(self, stalled):
+        """busy, weight_ready (never), ready, valid, sums."""
+        _, stream, since = self._control()
+        busy = self.to_stream != 0 or stream or self.leaving != 0
+        valid = self.drained[-1]
+        sums = [line.out(element.drain) for line, element in zip(self.align, self.grid[-1], strict=True)]
+        ready = stream and since % self.machine.interval == 0 and not stalled
+        return busy, False, ready, valid, sums if valid else [0] * len(sums)
+
+    def clock(self, now):
+        m, seen = self.machine, self.seen
+        begin, stream, since = self._control()
+        if begin:
+            seen.load_begins.append(now)
+            seen.stream_begins.append(now)
+            self.begun.append(self.moved)
+        enters, last = stream and since % m.interval == 0, stream and since == m.interval * (self.length - 1)
+        vector, weights = [0] * m.rows, [0] * m.columns
+        if enters:
+            vector, weights = (side[since // m.interval] for side in self.folds[len(seen.stream_begins) - 1])
+        edge = [(enters, begin, last, vector[r]) for r in range(m.rows)]
+        shown = [[(e.valid, e.first, e.last, e.activation) for e in row] for row in self.grid]
+        held = [[(e.weight, e.drain) for e in row] for row in self.grid]
+        bottom = [element.finished()[0] for element in self.grid[-1]]
+        for r, row in enumerate(self.grid):
+            for c, element in enumerate(row):
+                left = self.row_skew[r].out(edge[r]) if c == 0 else shown[r][c - 1]
+                weight = self.column_skew[c].out(weights[c]) if r == 0 else held[r - 1][c][0]
+                shift = self.shifting[c] and self.shifts[c] < r
+                element.clock(m, left, weight, shift, held[r - 1][c][1] if r else 0)
+        for line, (_, drain) in zip(self.align, held[-1], strict=True):
+            line.clock(drain)
+        for line, entering in [*zip(self.row_skew, edge, strict=True), *zip(self.column_skew, weights, strict=True)]:
+            line.clock(entering)
+        # Results move down a column from the cycle after its bottom row has its own.
+        for c in range(m.columns if m.shifts_out else 0):
+            self.drained[c] = bottom[c] or (self.shifting[c] and self.shifts[c] != m.rows - 1)
+            if bottom[c]:
+                self.shifting[c], self.shifts[c] = True, 0
+            elif self.shifting[c] and self.shifts[c] == m.rows - 1:
+                self.shifting[c] = False
+            elif self.shifting[c]:
+                self.shifts[c] += 1
+        # The control's registers.
+        drain = m.rows if m.shifts_out else 0
+        if begin:
+            self.to_stream, self.gap_left = self.to_stream - 1, max(0, drain - 1)
+        elif self.gap_left:
+            self.gap_left -= 1
+        if stream:
+            self.stream_left = self.whole - 1 - since
+        if last:
+            self.leaving = m.rows + m.columns - 3 + m.latency + drain
+        elif self.leaving:
+            self.leaving -= 1
+        if m.shifts_out:
+            self.shown += self.drained[-1]
+        else:
+            self.shown += self.grid[-1][-1].finished()[0]
+        self.count_ends(now, m.rows if m.shifts_out else 1)
+
+    def collect(self):
+        """What is below the array takes the results."""
+        for c, sums in enumerate(self.leaving_sums):
+            if self.machine.shifts_out:
+                if self.drained[c]:
+                    sums.append(self.grid[-1][c].drain)
+                continue
+            for r, row in enumerate(self.grid):
+                if row[c].valid and row[c].last:
+                    sums.append((r, row[c].sum))
+
+
+# --- matmuls --------------------------------------------------------------------------------------------------------------
+
+
+def _part(matrix, first_row, rows, first_column, columns):
+    """A tile of a matrix of codes, filled up with zeros."""
+    inside = lambda i, j: matrix[i][j] if i < len(matrix) and j < len(matrix[0]) else 0  # noqa: E731
+    return [[inside(first_row + i, first_column + j) for j in range(columns)] for i in range(rows)]
+
+
+def matmul(machine, dataflow, a, b, stalls=(), faults=()):
+    """Batches of A·B on a machine, from lists of codes a[batch][m][k] and b[batch][k][n].
+
+    Returns:
+        The codes of the results, and the array.
+    """
+    if dataflow == "is":
+        turn = lambda x: [[list(row) for row in zip(*matrix, strict=True)] for matrix in x]  # noqa: E731
+        found, array = matmul(machine, "ws", turn(b), turn(a), stalls, faults)
+        return turn(found), array
+    rows, columns, add = machine.rows, machine.columns, machine.sums.add
+    m, k, n = len(a[0]), len(b[0]), len(b[0][0])
+    out = [[[0] * n for _ in range(m)] for _ in a]
+    places = []  # of folds: batch, first row or k, first column
+    along = k if dataflow == "ws" else m
+    for batch in range(len(a)):
+        places += [(batch, i, j) for j in range(0, n, columns) for i in range(0, along, rows)]
+    if dataflow == "ws":
+        folds = [(_part(b[p], i, rows, j, columns), _part(a[p], 0, m, i, rows)) for p, i, j in places]
+        array = machine.stationary(folds, stalls, faults)
+        for c in range(columns):
+            assert len(array.leaving_sums[c]) == m * len(folds)
+            for number, code in enumerate(array.leaving_sums[c]):
+                (p, _, j), i = places[number // m], number % m
+                if j + c < n:
+                    out[p][i][j + c] = add(out[p][i][j + c], machine.sums.value(code), machine.sums.one)
+        return out, array
+    turned = [[list(column) for column in zip(*_part(a[p], i, rows, 0, k), strict=True)] for p, i, _ in places]
+    folds = [(vectors, _part(b[p], 0, k, j, columns)) for vectors, (p, _, j) in zip(turned, places, strict=True)]
+    array = machine.output_stationary(folds, stalls, faults)
+    for c in range(columns):
+        assert len(array.leaving_sums[c]) == rows * len(folds)
+        left = array.leaving_sums[c]
+        if machine.shifts_out:
+            left = [(rows - 1 - number % rows, result) for number, result in enumerate(left)]
+        done = [0] * rows
+        for r, result in left:
+            p, i, j = places[done[r]]
+            done[r] += 1
+            if i + r < m and j + c < n:
+                out[p][i + r][j + c] = result
+    return out, array

