@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-from numerics._mac_kernels import mac, ones, sum_code, sum_value
+from numerics._mac_kernels import from_bits, mac, ones, sum_code, sum_value
 from numerics._product_kernels import SOURCE
 
 NONE, WEIGHTS, FULL = 0, 1, 2
@@ -61,7 +61,10 @@ def _damage_operand(values, codes, table, fault):
     r, c = fault[F_ROW], fault[F_COLUMN]
     code = _damaged(np.uint64(codes[r, c]), fault)
     codes[r, c] = code
-    values[r, c] = table[np.int64(code)]
+    if table.size:
+        values[r, c] = table[np.int64(code)]
+    else:
+        values[r, c] = from_bits(np.uint64(code), np.float32(0))  # fp32's codes are its bits
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -210,11 +213,15 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
         act, act_code = np.zeros((rows, columns), x.dtype), np.zeros((rows, columns), np.uint32)
         # What stays goes down no faster than its shadow registers are emptied, and no slower than it is needed.
         pace = max(1, latency - 1)
-        moving, moving_code = np.zeros((pace, rows, columns), x.dtype), np.zeros((pace, rows, columns), np.uint32)
+        # Where something takes several cycles from register to register, the last place holds what the first register does.
+        first_moving = pace if pace > 1 else 0
+        moving = np.zeros((first_moving + 1, rows, columns), x.dtype)
+        moving_code = np.zeros((first_moving + 1, rows, columns), np.uint32)
         shadow, shadow_code = np.zeros((rows, columns), x.dtype), np.zeros((rows, columns), np.uint32)
         held, held_code = np.zeros((rows, columns), x.dtype), np.zeros((rows, columns), np.uint32)
         # A sum shows `latency` cycles after its operands: as many are on their way.
-        sums = np.zeros((latency, rows, columns), out.dtype)
+        first_sum = latency if deep else 0
+        sums = np.zeros((first_sum + 1, rows, columns), out.dtype)
         top = np.zeros(columns, out.dtype)
         counts = np.zeros((ACTIVITY_ROWS, rows, columns), np.uint32)
         came, came_code = np.zeros(columns, x.dtype), np.zeros(columns, np.uint32)
@@ -245,7 +252,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                 signals[t, WEIGHT_READY] = loading
                 signals[t, READY] = streaming and (t - begins[streams - 1, 1]) % step == 0
             # --- streams
-            now, before = t % latency, (t - 1) % latency
+            now = t % latency
             for f in range(left, streams):
                 b, k0, n0 = f // each, (f % each % down) * rows, (f % each // down) * columns
                 for r in range(rows - 1, -1, -1):
@@ -284,7 +291,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                         _take(came, came_code, act[r], act_code[r], counts[STREAMED, r], low, high + 1 - low)
                         _count_zeros(came, weight, counts[ZEROS, r], low, high + 1 - low)
                     else:
-                        last = sums[before, r]
+                        last = sums[first_sum, r]
                         for c in range(low, high + 1, step):
                             result = mac(above[c], came[c], weight[c], p, q, mode, how, by)
                             toggled[c] += np.uint32(
@@ -293,7 +300,7 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                                     ^ sum_code(result, kind, bits, mantissa_bits, bias)
                                 )
                             )
-                            total[c] = result
+                            total[c] = last[c] = result
                             _take(came, came_code, act[r], act_code[r], counts[STREAMED, r], c, 1)
                             _count_zeros(came, weight, counts[ZEROS, r], c, 1)
             # --- what stays, on its way down: the first row of a load stays in row 0, the next passes and stays in row 1, …
@@ -316,25 +323,29 @@ def stationary(mode, how, by, layout, step, deep, source=SOURCE):
                             activity[SHADOW, r, c] += ones(shadow_code[r, c] ^ code)
                             shadow[r, c], shadow_code[r, c] = value, code
                         else:
-                            activity[TRANSPORT, r, c] += ones(moving_code[(t - 1) % pace, r, c] ^ code)
+                            activity[TRANSPORT, r, c] += ones(moving_code[first_moving, r, c] ^ code)
                             moving[slot, r, c], moving_code[slot, r, c] = value, code
+                            moving[first_moving, r, c], moving_code[first_moving, r, c] = value, code
             # --- faults change what the registers now hold
             for i in range(faults.shape[0]):
                 fault = faults[i]
                 if fault[F_KIND] == FLIP and fault[F_CYCLE] != t:
                     continue
+                r, c = fault[F_ROW], fault[F_COLUMN]
                 if fault[F_REGISTER] == STREAMED:
                     _damage_operand(act, act_code, x_table, fault)
                 elif fault[F_REGISTER] == TRANSPORT:
-                    _damage_operand(moving[slot], moving_code[slot], w_table, fault)
+                    _damage_operand(moving[first_moving], moving_code[first_moving], w_table, fault)
+                    moving[slot, r, c] = moving[first_moving, r, c]
+                    moving_code[slot, r, c] = moving_code[first_moving, r, c]
                 elif fault[F_REGISTER] == SHADOW:
                     _damage_operand(shadow, shadow_code, w_table, fault)
                 elif fault[F_REGISTER] == HELD:
                     _damage_operand(held, held_code, w_table, fault)
                 else:
-                    r, c = fault[F_ROW], fault[F_COLUMN]
-                    code = _damaged(np.uint64(sum_code(sums[now, r, c], kind, bits, mantissa_bits, bias)), fault)
-                    sums[now, r, c] = sum_value(code, one, kind, bits, mantissa_bits, bias, has_inf, has_nan)
+                    code = _damaged(np.uint64(sum_code(sums[first_sum, r, c], kind, bits, mantissa_bits, bias)), fault)
+                    sums[first_sum, r, c] = sum_value(code, one, kind, bits, mantissa_bits, bias, has_inf, has_nan)
+                    sums[now, r, c] = sums[first_sum, r, c]
             # --- sums that leave at the bottom
             for f in range(left, streams):
                 b, n0 = f // each, (f % each // down) * columns
@@ -481,8 +492,6 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
                             _count_zeros(came, below, counts[ZEROS, r], c, 1)
                             _take(came, came_code, act[r], act_code[r], counts[STREAMED, r], c, 1)
                             _take(below, below_code, held[r], held_code[r], counts[HELD, r], c, 1)
-                    if deep and base - step * (stream - 1) == low:
-                        finished[f % (latency + 1), r, low] = total[low]
             # --- faults change what the registers now hold
             for i in range(faults.shape[0]):
                 fault = faults[i]
@@ -503,6 +512,9 @@ def output_stationary(mode, how, by, layout, step, deep, source=SOURCE):
             for f in range(left, streams):
                 b, m0, n0 = f // each, (f % each % down) * rows, (f % each // down) * columns
                 end = begins[f, 1] + step * (stream - 1)
+                if deep:
+                    for r in range(max(0, t - end - columns + 1), min(rows - 1, t - end) + 1):
+                        finished[f % (latency + 1), r, t - end - r] = sums[r, t - end - r]
                 for c in range(columns):
                     if shift == 0:
                         r = t - end - c  # its last product is in the sum

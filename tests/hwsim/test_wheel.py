@@ -48,7 +48,9 @@ def test_wheel_runs_outside_the_checkout(tmp_path):
         assert Path(file).is_relative_to(tmp_path / "venv"), file
         assert (Path(file).parent / "py.typed").is_file()
     command = python.with_name("hwsim")
-    lacking = subprocess.run([command, "verify", "mac_int8"], cwd=elsewhere, capture_output=True, text=True, env=clean_environment())
+    lacking = subprocess.run(
+        [command, "verify", "mac_int8"], cwd=elsewhere, capture_output=True, text=True, env=clean_environment()
+    )
     assert lacking.returncode == 2
     assert lacking.stderr.endswith("pip install 'hwsim[rtl]'\n")
     assert "tpu_v1" in run(command, "devices", cwd=elsewhere)

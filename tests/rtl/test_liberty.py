@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from numerics.errors import InputError
-from rtl.liberty import parse_function, parse_library, pin_names, read_library
-from rtl.liberty_syntax import parse_groups
-from rtl.synthesis import LIBERTY
+from rtl.synthesis.command import LIBERTY
+from rtl.synthesis.liberty import parse_function, parse_library, pin_names, read_library
+from rtl.synthesis.liberty_syntax import parse_groups
 
 TEXT = """
 /* a comment { */

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rtl.bench import Port
-from rtl.liberty import parse_library
-from rtl.netlist import GENERIC, GateLevelRun, read_netlist
+from rtl.synthesis.liberty import parse_library
+from rtl.synthesis.netlist import GENERIC, GateLevelRun, read_netlist
 
 PYTHON = {
     "$_NOT_": lambda a, b, s: not a,

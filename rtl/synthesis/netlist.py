@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtl.bench import Port, Values, from_bits, to_bits
-from rtl.liberty import Cell, Expression, FlipFlop, InputPin, Library, OutputPin, parse_function
+from rtl.synthesis.liberty import Cell, Expression, FlipFlop, InputPin, Library, OutputPin, parse_function
 
 _ZERO, _ONE = 0, 1
 
@@ -60,7 +60,7 @@ class Netlist:
         flipflops: how many.
         ports: signal of each bit of each port, lowest first.
         nets: signals that are constants or nets.
-        program: rows of the two-input operations in order; see ``rtl._kernels.run_cycles``.
+        program: rows of the two-input operations in order; see ``rtl.synthesis._kernels.run_cycles``.
         states, next_states: signals of the flip-flops.
         toggle_pj: (nets,), energy of a toggle of each net.
         clock_pj: energy of a cycle of the clock at the flip-flops' clock pins; of the tree to them, nothing.
@@ -305,7 +305,7 @@ class GateLevelRun:
         Returns:
             By output port, of the same shapes.
         """
-        from rtl._kernels import run_cycles
+        from rtl.synthesis._kernels import run_cycles
 
         first = np.asarray(next(iter(values.values())))
         cycles, streams = first.shape[:2]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numerics.errors import InputError
-from rtl.liberty_syntax import Group, parse_groups
+from rtl.synthesis.liberty_syntax import Group, parse_groups
 
 Expression = tuple[Any, ...]
 """("pin", name), ("constant", 0 or 1), ("not", e), ("and" | "or" | "xor", e, f)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ from typing import Any
 
 from hwsim.cli import _Parser
 from numerics.errors import InputError
-from rtl.gates import STREAMS, Gates, Synthesised, chosen_configurations, units_in_gates
-from rtl.ratio_table import QUANTITIES, RATIOS, REFERENCE, ratio_text
-from rtl.yosys import yosys_version
+from rtl.synthesis.gates import STREAMS, Gates, Synthesised, chosen_configurations, units_in_gates
+from rtl.synthesis.ratio_table import QUANTITIES, RATIOS, REFERENCE, ratio_text
+from rtl.synthesis.yosys import yosys_version
 
 LIBERTY = Path("/usr/share/qflow/tech/osu035/osu035_stdcells.lib")
 """Where Debian's package qflow-tech-osu035 puts the Oklahoma State University library for 0.35 µm."""
@@ -130,10 +129,3 @@ def _notes(liberty: Path | None) -> str:
         "without wires, clock tree, "
         "glitches and leakage.\nThese are ratios within an old library, no areas or energies of a modern node."
     )
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from numerics.errors import InputError, unknown_name
-from rtl.activity import ACTIVITIES
 from rtl.bench import to_bits
-from rtl.liberty import Library, read_library
-from rtl.netlist import GateLevelRun, Netlist
+from rtl.synthesis.activity import ACTIVITIES
+from rtl.synthesis.liberty import Library, read_library
+from rtl.synthesis.netlist import GateLevelRun, Netlist
+from rtl.synthesis.yosys import synthesise, yosys_version
 from rtl.verification import SOURCES, Configuration, benches, configurations, unit_names
-from rtl.yosys import synthesise, yosys_version
 
 STREAMS = 256
 """Independent streams of data that a unit runs on."""
@@ -82,7 +82,7 @@ def units_in_gates(
     """Synthesise units, hold the netlists against the units' models, and run them on each kind of data.
 
     Args:
-        units: names; by default all that ``rtl.activity`` knows.
+        units: names; by default all that ``rtl.synthesis.activity`` knows.
         liberty: file of a library; without one, generic gates only.
         cycles: of a run on each of 256 streams.
         seed: of the data.
@@ -109,7 +109,7 @@ def units_in_gates(
 
 
 def chosen_configurations(units: Iterable[str]) -> list[Configuration]:
-    """Those that are synthesised of ``units``, or of all units that ``rtl.activity`` knows.
+    """Those that are synthesised of ``units``, or of all units that ``rtl.synthesis.activity`` knows.
 
     Raises:
         InputError: an unknown unit.

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from numerics.errors import InputError
-from rtl.gates import STREAMS, Synthesised
+from rtl.synthesis.gates import STREAMS, Synthesised
 
 RATIOS = Path(str(resources.files("hwsim"))) / "data" / "rtl_ratios.csv"
 
@@ -18,7 +18,7 @@ REFERENCE = ("mac_int8", "wrapping")
 """Unit and configuration that ratios are relative to, energies with random operands."""
 
 QUANTITIES = {"energy_pj": "energy", "signal_pj": "signal_energy", "toggles": "toggles"}
-"""Fields of ``rtl.gates.Gates`` by kind of data, and what their ratios are called."""
+"""Fields of ``rtl.synthesis.gates.Gates`` by kind of data, and what their ratios are called."""
 
 _ABOUT = """
 Ratios of area and switching energy between the units of rtl/, as synthesised. Printed again by:

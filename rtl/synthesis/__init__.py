@@ -1,0 +1,1 @@
+"""Units in gates: synthesis with Yosys, cells and area, and what toggles in the netlists."""
