@@ -404,7 +404,8 @@ def check_initial(values: NDArray[Any], accumulator: Accumulator, field: str) ->
     if isinstance(fmt, IntFormat):
         if not operands.extent(values).finite or not np.array_equal(values, np.rint(values)):
             raise InputError(f"{field}: an integer accumulator takes integers, got other numbers")
-        if values.size and not (fmt.min <= values.min() and values.max() <= fmt.max):
+        # As Python's numbers: float32 would round the bounds.
+        if values.size and not (fmt.min <= values.min().item() and values.max().item() <= fmt.max):
             raise InputError(f"{field}: expected {fmt.code_min} to {fmt.code_max} ({fmt.name}), got others")
         return
     holder = _initial_format(accumulator)

@@ -96,10 +96,10 @@ def multiply_add(total: Any, a: Any, b: Any, *, accumulator: str | Accumulator =
     plan = mac_plan(found)
     arrays = [operands.as_values(v, name) for v, name in ((total, "total"), (a, "a"), (b, "b"))]
     try:
-        arrays = [np.ascontiguousarray(v) for v in np.broadcast_arrays(*arrays)]
+        shape = np.broadcast_shapes(*(v.shape for v in arrays))
     except ValueError:
         raise InputError(f"total, a, b: shapes {[v.shape for v in arrays]} do not broadcast") from None
-    shape = arrays[0].shape
+    arrays = [np.ascontiguousarray(np.broadcast_to(v, shape)) for v in arrays]  # of at least one axis
     check_initial(arrays[0], found, "total")
     for values, name in zip(arrays[1:], ("a", "b"), strict=True):
         _check_operand(values, plan, name)

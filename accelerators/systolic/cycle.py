@@ -158,8 +158,8 @@ def simulate_matmul(
         Outputs as ``numerics.matmul`` returns them, cycles, activity.
 
     Raises:
-        InputError: shapes that do not match, numbers not in their format, an accumulator that a multiply-accumulate cannot be, a
-            fault outside the array or its registers.
+        InputError: shapes that do not match, numbers not in their format, an accumulator that a multiply-accumulate cannot be or
+            that does not take the operands, a fault outside the array or its registers.
     """
     x, y = np.asarray(a), np.asarray(b)
     if (
@@ -172,6 +172,8 @@ def simulate_matmul(
         raise InputError(
             f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}"
         )
+    if not isinstance(cycles_per_mac, int | np.integer) or cycles_per_mac < 1:
+        raise InputError(f"cycles_per_mac: expected an integer ≥ 1, got {cycles_per_mac!r}")
     formats = get_format(a_format), get_format(b_format)
     left, right = _Operand.of(x, formats[0], "a"), _Operand.of(y, formats[1], "b")
     if accumulator is None:
@@ -179,6 +181,9 @@ def simulate_matmul(
         accumulator = fold_accumulator(array, "int32" if integers else "fp32")
     found = get_accumulator(accumulator)
     _check_order(found, array)
+    for name, fmt in zip(("a_format", "b_format"), formats, strict=True):
+        if isinstance(get_format(found.format), IntFormat) and not isinstance(fmt, IntFormat):
+            raise InputError(f"{name}: an integer accumulator takes integers, got {fmt.name!r}")
     plan, layout = mac_plan(found), sum_bits(found)
     batch, (m, k), n = (x.shape[0] if x.ndim == 3 else 1), x.shape[-2:], y.shape[-1]
     run = _run(
@@ -199,7 +204,7 @@ def control_cycles(m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, 
         InputError: a size below one.
     """
     for name, value in (("m", m), ("n", n), ("k", k), ("batch", batch), ("cycles_per_mac", cycles_per_mac)):
-        if value < 1:
+        if not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name}: expected an integer ≥ 1, got {value!r}")
     along, across, stream = _sides(m, n, k, array.dataflow)
     folds = batch * -(-along // array.rows) * -(-across // array.columns)
@@ -228,6 +233,15 @@ def _job(array: ArraySpec) -> NDArray[np.int64]:
     return job
 
 
+def _code_bits(fmt: Format) -> int:
+    """Bits of a register for a format's codes; TF32, stored in 32, has 19."""
+    return fmt.code_bits if isinstance(fmt, FloatFormat) else int(fmt.bits)
+
+
+def _in_fp32(fmt: FloatFormat) -> bool:
+    return fmt.mantissa_bits <= 23 and fmt.emax <= 127 and fmt.emin - fmt.mantissa_bits >= -149
+
+
 # --- operands ---------------------------------------------------------------------------------------------------------------
 
 
@@ -252,16 +266,18 @@ class _Operand:
             raise InputError(
                 f"{field_name}_format: a register holds a float, an integer or a fixed-point number, got {fmt.name!r}"
             )
-        if fmt.bits > TABLE_BITS and fmt.name != "fp32":
+        if _code_bits(fmt) > TABLE_BITS and fmt.name != "fp32":
             raise InputError(f"{field_name}_format: expected at most {TABLE_BITS} bits, or fp32, got {fmt.name!r}")
+        if isinstance(fmt, FloatFormat) and not _in_fp32(fmt):
+            raise InputError(f"{field_name}_format: expected a format whose numbers fp32 holds, got {fmt.name!r}")
         if values.dtype.kind not in "fiub":
             raise InputError(f"{field_name}: expected real numbers, got {values.dtype}")
         numbers = values.astype(np.float64)
         codes = np.asarray(encode(numbers, fmt))
         if not np.array_equal(decode(codes, fmt), numbers, equal_nan=True):
             raise InputError(f"{field_name}: holds numbers that {fmt.name} does not have; quantise them")
-        table = np.zeros(0) if fmt.name == "fp32" else np.asarray(decode(np.arange(1 << int(fmt.bits)).astype(codes.dtype), fmt))
-        return cls(numbers, codes.astype(np.uint32), fmt, table)
+        every = np.arange(0 if fmt.name == "fp32" else 1 << _code_bits(fmt)).astype(codes.dtype)
+        return cls(numbers, codes.astype(np.uint32), fmt, np.asarray(decode(every, fmt)))
 
     def reshaped(self, *shape: int) -> _Operand:
         return replace(self, values=self.values.reshape(shape), codes=self.codes.reshape(shape))
@@ -292,8 +308,7 @@ def _as_returned(outputs: NDArray[Any], accumulator: Accumulator) -> NDArray[Any
         return outputs.astype(np.int32) if fmt.bits <= 32 else outputs
     assert isinstance(fmt, FloatFormat)
     outputs[np.isnan(outputs)] = np.nan
-    single = fmt.mantissa_bits <= 23 and fmt.emax <= 127 and fmt.emin - fmt.mantissa_bits >= -149
-    return outputs.astype(np.float32) if single else outputs
+    return outputs.astype(np.float32) if _in_fp32(fmt) else outputs
 
 
 # --- the run ------------------------------------------------------------------------------------------------------------------
@@ -394,7 +409,7 @@ def _fault_table(
         if fault.register not in known:
             raise unknown_name(f"register ({array.dataflow})", fault.register, known)
         number = known[fault.register]
-        bits = int(streamed.bits) if number == 0 else int(held.bits) if number <= 3 else layout.bits
+        bits = _code_bits(streamed) if number == 0 else _code_bits(held) if number <= 3 else layout.bits
         for name, limit in (("row", array.rows), ("column", array.columns), ("bit", bits)):
             if getattr(fault, name) >= limit:
                 raise InputError(f"{name}: register {fault.register!r} has 0 to {limit - 1}, got {getattr(fault, name)}")
