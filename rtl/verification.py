@@ -180,15 +180,16 @@ def configurations(
 
 
 def latency_table(results: Iterable[Result]) -> str:
-    """The latencies of units that are as their models, as a Markdown table."""
-    lines = [
-        "| unit | configuration | fill | per operand | drain | when stalled |",
-        "|---|---|--:|--:|--:|---|",
-    ]
+    """The latencies of units that are as their models, as a Markdown table: a row for configurations that are alike."""
+    rows: dict[tuple[str, ...], list[str]] = {}
     for r in results:
         if r.latency is not None:
-            cycles = r.latency.fill_cycles, f"{r.latency.cycles_per_operand:.4g}", r.latency.drain_cycles
-            lines.append("| " + " | ".join(map(str, (f"`{r.unit}`", r.configuration, *cycles, r.latency.stall))) + " |")
+            each = f"{r.latency.cycles_per_operand:.4g}"
+            figures = str(r.latency.fill_cycles), each, str(r.latency.drain_cycles), r.latency.stall
+            rows.setdefault((r.unit, *figures), []).append(r.configuration)
+    lines = ["| unit | configurations | fill | per operand | drain | when stalled |", "|---|---|--:|--:|--:|---|"]
+    for (unit, *cells), names in rows.items():
+        lines.append("| " + " | ".join((f"`{unit}`", ", ".join(names), *cells)) + " |")
     return "\n".join(lines)
 
 

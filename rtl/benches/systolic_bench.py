@@ -142,7 +142,7 @@ class SystolicBench(Bench):
             int(first_out[0] - first_in[0]),
             float(between.mean()) if between.size else 1.0,
             int(later_out[-1] - later_in[-1]),
-            "stall_i holds everything: a cycle more for each stalled one",
+            "stall_i holds everything",
         )
 
 
