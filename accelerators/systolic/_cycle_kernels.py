@@ -109,6 +109,12 @@ def _flush(counts, activity):
 T_FOLDS, T_STREAM, T_LOAD_READY, T_STREAM_READY, T_LOAD_CYCLES, T_INTERVAL = range(6)
 TILE_FIELDS = 6
 
+EARLY = 1e-6
+"""Cycles by which an operand may come after a clock's edge: times are floats, and no transfer is told from one so much shorter."""
+
+SLACK = 1e-6
+"""Cycles by which the times of tiles may be too late: what 64-bit floats lose must not cost a cycle."""
+
 
 @njit(cache=True, nogil=True)
 def control(job, output_stationary, tiles):
@@ -136,14 +142,14 @@ def control(job, output_stationary, tiles):
     number = tiles.shape[0]
     t = 0
     while True:
-        if streaming and since >= interval * length:
+        if streaming and since + SLACK >= interval * length:
             streaming = False
         may = stream_tile < number and not streaming and (loaded > 0 or output_stationary)
-        if may and t >= tiles[stream_tile, T_STREAM_READY]:
+        if may and t + SLACK >= tiles[stream_tile, T_STREAM_READY]:
             if not output_stationary:
                 may = overlap == FULL or leaving == 0
             else:
-                may = t >= tiles[stream_tile, T_LOAD_READY]
+                may = t + SLACK >= tiles[stream_tile, T_LOAD_READY]
                 may = may and ((not begun or since >= gap) if overlap == FULL else leaving == 0)
             if may:
                 streaming = begun = True
@@ -154,8 +160,8 @@ def control(job, output_stationary, tiles):
                 if stream_fold == tiles[stream_tile, T_FOLDS]:
                     stream_tile, stream_fold = stream_tile + 1, 0
         free = loading == 0 and loaded == 0 and (overlap != NONE or (not streaming and leaving == 0))
-        if free and not output_stationary and load_tile < number and t >= tiles[load_tile, T_LOAD_READY]:
-            loading = int(np.ceil(tiles[load_tile, T_LOAD_CYCLES]))
+        if free and not output_stationary and load_tile < number and t + SLACK >= tiles[load_tile, T_LOAD_READY]:
+            loading = int(np.ceil(tiles[load_tile, T_LOAD_CYCLES] - SLACK))
             load_fold += 1
             if load_fold == tiles[load_tile, T_FOLDS]:
                 load_tile, load_fold = load_tile + 1, 0
@@ -168,7 +174,7 @@ def control(job, output_stationary, tiles):
                 loaded = 1
         if leaving > 0:
             leaving -= 1
-        if streaming and entered < length and since >= interval * entered:
+        if streaming and entered < length and since + SLACK >= interval * entered:
             entered += 1
             if entered == length:
                 leaving = way
