@@ -110,7 +110,7 @@ T_FOLDS, T_STREAM, T_LOAD_READY, T_STREAM_READY, T_LOAD_CYCLES, T_INTERVAL = ran
 TILE_FIELDS = 6
 
 EARLY = 1e-6
-"""Cycles by which an operand may come after a clock's edge: times are floats, and no transfer is told from one so much shorter."""
+"""Cycles after a clock's edge that still count as before it: times are floats, sums of many."""
 
 SLACK = 1e-6
 """Cycles by which the times of tiles may be too late: what 64-bit floats lose must not cost a cycle."""

@@ -11,7 +11,7 @@ from numerics.accumulator import Accumulator
 from numerics.recipes import Override, Recipe
 
 if TYPE_CHECKING:
-    from accelerators.systolic.cycle import ArrayRun
+    from accelerators.systolic.cycle import ArrayRun, Fault
     from numerics.emulation import Emulation
     from numerics.formats import Format
 
@@ -77,10 +77,12 @@ class ArrayUnit:
 
     Attributes:
         spec: of the device.
+        faults: in its registers, in every product; the cycle of a flip counts from the product's first.
         products: those that it ran, in order.
     """
 
     spec: SystolicSpec
+    faults: tuple[Fault, ...] = ()
     products: list[ArrayProduct] = field(default_factory=list)
 
     def __call__(self, a: Any, b: Any, *, accumulator: Accumulator, a_format: Format, b_format: Format, module: str) -> Any:
@@ -102,7 +104,7 @@ class ArrayUnit:
         mac = self.spec.mac_format(a_format.name, b_format.name)
         run = simulate_matmul(
             left, right, array=self.spec.array, a_format=a_format, b_format=b_format, accumulator=accumulator,
-            cycles_per_mac=1 if mac is None else mac.cycles_per_mac,
+            cycles_per_mac=1 if mac is None else mac.cycles_per_mac, faults=self.faults,
         )  # fmt: skip
         self.products.append(ArrayProduct(module, (*left.shape[:2], n, k), replace(run, outputs=run.outputs[:0])))
         return run.outputs.reshape(*batch, m, n)

@@ -20,7 +20,7 @@ from accelerators.systolic.spec import ArraySpec, Timing
 from hwsim.operators import Matmul
 from hwsim.registry import device_names, get_device, read_spec, spec_file
 from hwsim.workload import chain
-from numerics import Accumulator, InputError, Recipe, decode, encode, get_format, matmul, quantize
+from numerics import Accumulator, InputError, IntFormat, Recipe, decode, encode, get_format, matmul, quantize
 
 NUMBERS = {
     "int8": Integer(8), "bf16": Float(8, 7), "fp16": Float(5, 10), "e5m2": Float(5, 2),
@@ -105,8 +105,9 @@ class Case:
         """Outputs and array of the reference."""
         faults = [replace_register(fault, NAMES[self.dataflow][fault.register]) for fault in faults]
         out, array = reference.matmul(self.machine, self.dataflow, self.a.tolist(), self.b.tolist(), self.stalls, faults)
-        found = np.array(out, np.uint64).astype(np.uint32)
-        return found.view(np.int32) if self.sums.startswith("int32") else numbers(found, self.sums), array
+        if self.sums.startswith("int"):
+            return np.vectorize(SUMS[self.sums].value)(np.array(out)), array
+        return numbers(np.array(out), self.sums), array
 
     def bits(self, register):
         """Bits of a register."""
@@ -230,7 +231,7 @@ PRODUCTS = [
             ("ws", "bf16", "bf16", Accumulator(format="bf16", rounding="toward_zero"), [1, 3], 2),
             ("os", "bf16", "bf16", Accumulator(format="fp32", product="bf16"), [1, 5], 3),
             ("ws", "int16", "int8", "int16", [1, 2], 1), ("os", "int16", "int8", "int16_saturate", [1, 5], 3),
-            ("is", "fp32", "fp16", "fp64", [2], 1), ("os", "int8", "int8", "int62", [4], 1),
+            ("is", "fp32", "fp16", "fp64", [2], 1), ("os", "int8", "int8", Accumulator(format=IntFormat("int62", 62)), [4], 1),
         ]
     ),
 ]  # fmt: skip
