@@ -405,7 +405,8 @@ def _fault_table(
 ) -> NDArray[np.int64]:
     known = _REGISTERS[array.dataflow]
     table = np.zeros((len(faults), 6), np.int64)
-    for i, fault in enumerate(faults):
+    # Flips first: no flip undoes a stuck bit.
+    for i, fault in enumerate(sorted(faults, key=lambda fault: fault.kind != "flip")):
         if fault.register not in known:
             raise unknown_name(f"register ({array.dataflow})", fault.register, known)
         number = known[fault.register]

@@ -301,8 +301,11 @@ class Machine:
             else:
                 array.collect()
                 array.clock(seen.cycles)
-            for fault in faults:
-                fault.strike(array.grid, seen.cycles)
+            # Until the array first moves, its registers are those of its reset.
+            for flips in (True, False) if array.moved else ():
+                for fault in faults:
+                    if flips == (fault.kind == "flip"):  # a stuck bit stays so
+                        fault.strike(array.grid, seen.cycles)
             seen.cycles += 1
             stalled = seen.cycles < len(stalls) and bool(stalls[seen.cycles])
             seen.signals.append(array.show(stalled))
