@@ -211,7 +211,13 @@ class Secded:
 
 def _unsigned(name: str, values: Any, bits: int) -> NDArray[np.uint64]:
     array = np.asarray(values)
-    if array.dtype.kind not in "iu":
+    integers = array.dtype.kind in "iu"
+    if not integers and not isinstance(values, np.ndarray):
+        # Of Python's integers on both sides of 2^63 numpy makes floats; as objects they stay what they are.
+        exact = np.asarray(values, object)
+        integers = all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in exact.flat)
+        array = exact if integers else array
+    if not integers:
         raise InputError(f"{name}: expected integers, got {array.dtype}")
     if array.size and (int(array.min()) < 0 or int(array.max()) >> bits):
         worst = int(array.min()) if int(array.min()) < 0 else int(array.max())

@@ -107,21 +107,19 @@ def multiply_add(total: Any, a: Any, b: Any, *, accumulator: str | Accumulator =
     x, y = (v.astype(plan.dtype, copy=False).reshape(-1) for v in arrays[1:])
     kernel = elementwise(plan.mode, plan.how, plan.by)
     run_parts(lambda first, last: kernel(sums, x, y, first, last, plan.p, plan.q), sums.size, smallest=1 << 14)
-    if plan.dtype.kind == "f":
-        sums[np.isnan(sums)] = np.nan
-        if plan.dtype == np.float64 and _single(found):
-            sums = sums.astype(np.float32)
-    elif plan.bits <= 32:
-        sums = sums.astype(np.int32)
-    return sums.reshape(shape)
+    return returned(sums, found).reshape(shape)
 
 
-def _single(accumulator: Accumulator) -> bool:
+def returned(sums: npt.NDArray[Any], accumulator: Accumulator) -> npt.NDArray[Any]:
+    """Sums as ``numerics.matmul`` returns them: in the narrowest type for the accumulator's format, with the default NaN."""
     from numerics._product_plan import _in_fp32
 
     fmt = get_format(accumulator.format)
+    if isinstance(fmt, IntFormat):
+        return sums.astype(np.int32) if fmt.bits <= 32 else sums
     assert isinstance(fmt, FloatFormat)
-    return _in_fp32(fmt)
+    sums[np.isnan(sums)] = np.nan
+    return sums.astype(np.float32) if _in_fp32(fmt) else sums
 
 
 def _check_operand(values: npt.NDArray[Any], plan: MacPlan, field: str) -> None:

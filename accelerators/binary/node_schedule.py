@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from accelerators.binary.threshold_cell import Operation, literals, step
+from accelerators.binary.threshold_cell import Operation, as_bits, as_integers, broadcast, literals, step
 from numerics import InputError
 
 if TYPE_CHECKING:
@@ -118,18 +118,18 @@ class Schedule:
             bool, shape (batch,).
 
         Raises:
-            InputError: another shape, or a threshold out of range.
+            InputError: anything but bits, another shape, or a threshold that is no integer or out of range.
         """
         return self.play(x, w, threshold=threshold).output[-1]
 
     def play(self, x: Any, w: Any = True, *, threshold: Any = 0) -> Played:
         """As ``run``, with all that cells saw and showed."""
-        bits = np.asarray(x, bool)
+        bits = as_bits("x", x)
         if bits.ndim != 2 or bits.shape[1] != self.inputs:
             raise InputError(f"x: expected shape (batch, {self.inputs}), got {bits.shape}")
-        weights = np.broadcast_to(np.asarray(w, bool), bits.shape)
+        weights = broadcast("w", as_bits("w", w), bits.shape)
         batch, count = bits.shape[0], len(self.instructions)
-        limit = np.broadcast_to(np.asarray(threshold), (batch,)).astype(np.int64)
+        limit = as_integers("threshold", threshold, (batch,))
         if limit.size and not 0 <= limit.min() <= limit.max() <= self.inputs + 1:
             raise InputError(f"threshold: expected 0 to {self.inputs + 1}, got {limit.min()} to {limit.max()}")
         memory: dict[int, NDArray[np.bool_]] = {ZERO: np.zeros(batch, bool), ONE: np.ones(batch, bool)}

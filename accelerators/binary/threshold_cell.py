@@ -31,6 +31,44 @@ class Operation(IntEnum):
     """Whether a literal is or was 1."""
 
 
+def as_bits(name: str, values: Any) -> NDArray[np.bool_]:
+    """``values`` as bool, so that −1 of numbers ±1 is not taken for a 1.
+
+    Raises:
+        InputError: anything but booleans, 0 and 1.
+    """
+    array = np.asarray(values)
+    if array.dtype != np.bool_:
+        wrong = (array != 0) & (array != 1)
+        if wrong.any():
+            raise InputError(f"{name}: expected bits, 0 or 1 (+1 is 1 and -1 is 0), got {array[wrong].flat[0]}")
+    return array.astype(bool)
+
+
+def as_integers(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """``values`` as int64 of a shape, to which they broadcast.
+
+    Raises:
+        InputError: no integers, or of another shape.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise InputError(f"{name}: expected integers, got {array.dtype}")
+    return broadcast(name, array.astype(np.int64), shape)
+
+
+def broadcast(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """``array`` in a shape.
+
+    Raises:
+        InputError: it does not broadcast to it.
+    """
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise InputError(f"{name}: expected a shape that broadcasts to {shape}, got {array.shape}") from None
+
+
 def threshold_gate(inputs: Any, weights: Any, threshold: Any) -> NDArray[np.bool_]:
     """Whether Σ weights · inputs ≥ threshold.
 
@@ -43,17 +81,30 @@ def threshold_gate(inputs: Any, weights: Any, threshold: Any) -> NDArray[np.bool
         bool, shape (...).
 
     Raises:
-        InputError: another number of weights than inputs.
+        InputError: inputs that are no bits, another number of weights than inputs, weights or thresholds that are no integers or
+            thresholds of another shape.
     """
-    bits, factors = np.asarray(inputs, bool), np.asarray(weights)
+    bits, factors = as_bits("inputs", inputs), np.asarray(weights)
     if bits.ndim == 0 or factors.shape != bits.shape[-1:]:
         raise InputError(f"weights: expected one for each of the inputs of shape {bits.shape}, got shape {factors.shape}")
-    return np.asarray(bits @ factors >= np.asarray(threshold), bool)
+    limits = as_integers("threshold", threshold, bits.shape[:-1])
+    return np.asarray(bits @ as_integers("weights", factors, factors.shape) >= limits, bool)
 
 
 def literals(x: Any, w: Any) -> NDArray[np.bool_]:
-    """Products of numbers ±1 that are written as bits (1 for +1): XNOR. A weight of 1 passes an input, 0 inverts it."""
-    return np.asarray(np.asarray(x, bool) == np.asarray(w, bool))
+    """Products of numbers ±1 that are written as bits (1 for +1): XNOR. A weight of 1 passes an input, 0 inverts it.
+
+    Args:
+        x, w: bits, of shapes that broadcast to each other.
+
+    Raises:
+        InputError: anything but bits, or shapes that do not broadcast.
+    """
+    bits, weights = as_bits("x", x), as_bits("w", w)
+    try:
+        return np.asarray(bits == weights)
+    except ValueError:
+        raise InputError(f"w: expected a shape that broadcasts with that of x, {bits.shape}, got {weights.shape}") from None
 
 
 def step(
@@ -75,12 +126,13 @@ def step(
         The output bit and the next state, both of shape (...).
 
     Raises:
-        InputError: a state of another shape, or a number that is no operation.
+        InputError: anything but bits, a state or threshold of another shape, a threshold that is no integer, or a number that is
+            no operation.
     """
-    values = np.asarray(bits, bool)
+    values = as_bits("bits", bits)
     if values.ndim == 0 or values.shape[-1] == 0:
         raise InputError(f"bits: expected shape (..., inputs) with an input or more, got {values.shape}")
-    held = np.asarray(state, bool)
+    held = as_bits("state", state)
     if held.shape not in ((), values.shape[:-1]):
         raise InputError(f"state: expected shape {values.shape[:-1]}, got {held.shape}")
     held = np.broadcast_to(held, values.shape[:-1])

@@ -429,7 +429,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
 
 
 @njit(cache=True, nogil=True)
-def _levels(hw, job, result):
+def levels(hw, job, result):
     """Cycles that the bytes of a mapping, and those of other operators beside it, take at each memory level's bandwidth."""
     off = result[LOAD_A] + result[LOAD_B] + result[LOAD_PARTIAL] + result[LOAD_EXTRA] + result[STORE_PARTIAL] + result[STORE_OUT]
     inside = (result[IN_READ] + result[LOAD_A] + job[OTHER_IN]) / hw[IN_BPC]
@@ -591,7 +591,7 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
             ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r], unrecorded,
         )  # fmt: skip
         simulated += 1
-        result[TIME] = max(result[TIME], _levels(hw, job, result))
+        result[TIME] = max(result[TIME], levels(hw, job, result))
         if result[TIME] < least or (result[TIME] == least and traffic[r] < least_traffic):
             least = result[TIME]
             least_traffic = traffic[r]

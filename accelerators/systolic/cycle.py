@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from accelerators.systolic.emulation import fold_accumulator
-from accelerators.systolic.spec import ArraySpec
+from accelerators.systolic.spec import DATAFLOWS, ArraySpec
 from numerics import decode, encode
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, get_format
-from numerics.mac import MacPlan, SumBits, mac_plan, sum_bits
+from numerics.mac import MacPlan, SumBits, mac_plan, returned, sum_bits
+from numerics.quantizer import is_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,8 +37,17 @@ _REGISTERS: Mapping[str, Mapping[str, int]] = {
 
 
 def registers(dataflow: str) -> tuple[str, ...]:
-    """Names of an element's data registers: ``weight_transport`` passes weights down, ``weight_shadow`` holds the next fold's."""
-    return tuple(_REGISTERS[dataflow])
+    """Names of an element's data registers: ``weight_transport`` passes weights down, ``weight_shadow`` holds the next fold's.
+
+    ``drain`` is there where results are shifted out.
+
+    Raises:
+        InputError: an unknown dataflow.
+    """
+    full = DATAFLOWS.get(dataflow, dataflow)
+    if full not in _REGISTERS:
+        raise unknown_name("dataflow", dataflow, [*DATAFLOWS, *_REGISTERS])
+    return tuple(_REGISTERS[full])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +161,7 @@ def simulate_matmul(
         accumulator: of every addition, in an element and of folds below the array; None is int32 for integers, else fp32.
         cycles_per_mac: cycles an element is taken by one MAC.
         stalls: booleans, one a cycle; the array is held where they are true. None ever after their end.
-        faults: in registers.
+        faults: in registers; a flip must lie within the run.
         record: whether to keep what the array shows in each cycle.
 
     Returns:
@@ -161,7 +171,7 @@ def simulate_matmul(
         InputError: shapes that do not match, numbers not in their format, an accumulator that a multiply-accumulate cannot be or
             that does not take the operands, a fault outside the array or its registers.
     """
-    x, y = np.asarray(a), np.asarray(b)
+    x, y = _array(a, "a"), _array(b, "b")
     if (
         x.ndim not in (2, 3)
         or x.ndim != y.ndim
@@ -184,13 +194,17 @@ def simulate_matmul(
     for name, fmt in zip(("a_format", "b_format"), formats, strict=True):
         if isinstance(get_format(found.format), IntFormat) and not isinstance(fmt, IntFormat):
             raise InputError(f"{name}: an integer accumulator takes integers, got {fmt.name!r}")
+    given = (faults,) if isinstance(faults, Fault) else tuple(faults)
     plan, layout = mac_plan(found), sum_bits(found)
     batch, (m, k), n = (x.shape[0] if x.ndim == 3 else 1), x.shape[-2:], y.shape[-1]
     run = _run(
         left.reshaped(batch, m, k), right.reshaped(batch, k, n), array, plan, layout, cycles_per_mac, _moving(stalls),
-        tuple(faults), record,
+        given, record,
     )  # fmt: skip
-    return replace(run, outputs=_as_returned(run.outputs if x.ndim == 3 else run.outputs[0], found))
+    for fault in given:
+        if fault.cycle is not None and fault.cycle >= run.cycles:
+            raise InputError(f"cycle: the run has cycles 0 to {run.cycles - 1}, got {fault.cycle}")
+    return replace(run, outputs=returned(run.outputs if x.ndim == 3 else run.outputs[0], found))
 
 
 def control_cycles(m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, cycles_per_mac: int = 1) -> int:
@@ -212,10 +226,10 @@ def control_cycles(m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, 
 
 
 def step_tiles(array: ArraySpec, tiles: NDArray[np.float64]) -> int:
-    """The cycle after the last result of a list of tiles; columns as ``_cycle_kernels.control`` takes them."""
-    from accelerators.systolic import _cycle_kernels as kernels
+    """The cycle after the last result of a list of tiles; columns as ``_control_kernels.control`` takes them."""
+    from accelerators.systolic._control_kernels import control
 
-    return int(kernels.control(_job(array), array.dataflow == "output_stationary", tiles))
+    return int(control(_job(array), array.dataflow == "output_stationary", tiles))
 
 
 def _sides(m: int, n: int, k: int, dataflow: str) -> tuple[int, int, int]:
@@ -240,6 +254,15 @@ def _code_bits(fmt: Format) -> int:
 
 def _in_fp32(fmt: FloatFormat) -> bool:
     return fmt.mantissa_bits <= 23 and fmt.emax <= 127 and fmt.emin - fmt.mantissa_bits >= -149
+
+
+def _array(values: Any, field_name: str) -> NDArray[Any]:
+    if is_tensor(values):
+        raise InputError(f"{field_name}: expected an array, got a tensor; give its .numpy(force=True)")
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(f"{field_name}: expected a matrix, or a batch of them, got rows of different lengths") from None
 
 
 # --- operands ---------------------------------------------------------------------------------------------------------------
@@ -302,15 +325,6 @@ def _check_order(accumulator: Accumulator, array: ArraySpec) -> None:
         )
 
 
-def _as_returned(outputs: NDArray[Any], accumulator: Accumulator) -> NDArray[Any]:
-    fmt = get_format(accumulator.format)
-    if isinstance(fmt, IntFormat):
-        return outputs.astype(np.int32) if fmt.bits <= 32 else outputs
-    assert isinstance(fmt, FloatFormat)
-    outputs[np.isnan(outputs)] = np.nan
-    return outputs.astype(np.float32) if _in_fp32(fmt) else outputs
-
-
 # --- the run ------------------------------------------------------------------------------------------------------------------
 
 
@@ -319,6 +333,8 @@ def _moving(stalls: ArrayLike | None) -> NDArray[np.int64]:
     if stalls is None:
         return np.zeros(0, np.int64)
     flags = np.asarray(stalls)
+    if flags.size == 0:
+        return np.zeros(0, np.int64)
     if flags.ndim != 1 or flags.dtype != np.bool_:
         raise InputError(f"stalls: expected a row of booleans, one a cycle, got {flags.dtype} of shape {flags.shape}")
     return np.concatenate([np.flatnonzero(~flags), [flags.size]])
@@ -403,7 +419,9 @@ def _fault_table(
     layout: SumBits,
     moving: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    known = _REGISTERS[array.dataflow]
+    known = dict(_REGISTERS[array.dataflow])
+    if array.timing.output_drain == "hidden":
+        known.pop("drain", None)
     table = np.zeros((len(faults), 6), np.int64)
     # Flips first: no flip undoes a stuck bit.
     for i, fault in enumerate(sorted(faults, key=lambda fault: fault.kind != "flip")):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerators.systolic.spec import ArraySpec, SystolicSpec
-from numerics.accumulator import Accumulator
+from numerics.accumulator import Accumulator, get_accumulator
+from numerics.errors import InputError
+from numerics.formats import IntFormat
+from numerics.mac import mac_plan
 from numerics.recipes import Override, Recipe
 
 if TYPE_CHECKING:
@@ -32,15 +35,30 @@ def array_recipe(spec: SystolicSpec, recipe: Recipe) -> Recipe:
     """The recipe as the array computes it: operands in formats that its MACs have, sums in its order.
 
     Raises:
-        InputError: a pair of formats that the array neither multiplies nor converts.
+        InputError: a pair of formats that the array neither multiplies nor converts, sums that it does not make.
     """
     overrides = []
     for o in recipe.overrides:
         converted = _converted(spec, {**recipe.formats, **o.formats})
         overrides.append(Override(o.pattern, {**o.formats, **converted}, o.scaling))
     formats = {**recipe.formats, **_converted(spec, recipe.formats)}
-    chosen = recipe.accumulation or fold_accumulator(spec.array, recipe.format_for("accumulator"))
-    return replace(recipe, formats=formats, overrides=tuple(overrides), accumulation=chosen)
+    sums = fold_accumulator(spec.array, recipe.format_for("accumulator"))
+    if recipe.accumulation is not None:
+        sums = _in_order(spec, get_accumulator(recipe.accumulation), recipe.name)
+    return replace(recipe, formats=formats, overrides=tuple(overrides), accumulation=sums)
+
+
+def _in_order(spec: SystolicSpec, accumulator: Accumulator, recipe: str) -> Accumulator:
+    """An accumulator that adds one product at a time, in the order in which the array does."""
+    own = fold_accumulator(spec.array, "fp32")
+    other = accumulator.order == "systolic" and accumulator.group != own.group
+    if accumulator.order not in ("sequential", "systolic") or accumulator.promotion or accumulator.compensated or other:
+        raise InputError(
+            f"device {spec.name!r}: recipe {recipe!r}: accumulation: the array adds one product at a time, in the order of its "
+            f"folds; expected order 'sequential' without promotion or compensation, got {accumulator.order!r}"
+            f"{f' of {accumulator.group}' if other else ''}"
+        )
+    return replace(accumulator, order=own.order, group=own.group)
 
 
 def _converted(spec: SystolicSpec, formats: Mapping[str, str]) -> dict[str, str]:
@@ -53,7 +71,10 @@ def emulate(spec: SystolicSpec, module: Any, recipe: Recipe, **options: Any) -> 
     """``numerics.emulate`` with the array's formats and sums."""
     import numerics
 
-    return numerics.emulate(module, array_recipe(spec, recipe), **options)
+    chosen = array_recipe(spec, recipe)
+    if options.get("matrix_unit") is not None:
+        mac_plan(cast(Accumulator, chosen.accumulation))  # the cycle-level array draws no random bits
+    return numerics.emulate(module, chosen, **options)
 
 
 @dataclass(frozen=True)
@@ -86,25 +107,40 @@ class ArrayUnit:
     products: list[ArrayProduct] = field(default_factory=list)
 
     def __call__(self, a: Any, b: Any, *, accumulator: Accumulator, a_format: Format, b_format: Format, module: str) -> Any:
-        """``a @ b`` of arrays (…, M, K) and (…, K, N), bit for bit as ``numerics.matmul``."""
-        from math import prod
+        """``a @ b`` of arrays (…, M, K) and (…, K, N), bit for bit as ``numerics.matmul``.
 
+        Integers of an asymmetric format come without their zero point, and take a bit more.
+        """
         import numpy as np
 
-        from accelerators.systolic.cycle import simulate_matmul
+        from accelerators.systolic.cycle import control_cycles, simulate_matmul
+        from numerics.mac import returned
 
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        (m, k), n, count = a.shape[-2:], b.shape[-1], prod(batch)
+        rows, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+        if 0 in (*batch, rows, k, n):
+            return returned(np.zeros((*batch, rows, n)), accumulator)
         if b.ndim == 2:
             # One matrix for all: the rows of the batch are rows of one product.
             left, right = a.reshape(1, -1, k), b[None]
         else:
-            left = np.broadcast_to(a, (*batch, m, k)).reshape(count, m, k)
-            right = np.broadcast_to(b, (*batch, k, n)).reshape(count, k, n)
+            left = np.broadcast_to(a, (*batch, rows, k)).reshape(-1, rows, k)
+            right = np.broadcast_to(b, (*batch, k, n)).reshape(-1, k, n)
+        count, m = left.shape[:2]
         mac = self.spec.mac_format(a_format.name, b_format.name)
+        steps = 1 if mac is None else mac.cycles_per_mac
+        formats = [_widened(v, fmt) for v, fmt in ((left, a_format), (right, b_format))]
+        length = control_cycles(m, n, k, array=self.spec.array, batch=count, cycles_per_mac=steps) if self.faults else 0
         run = simulate_matmul(
-            left, right, array=self.spec.array, a_format=a_format, b_format=b_format, accumulator=accumulator,
-            cycles_per_mac=1 if mac is None else mac.cycles_per_mac, faults=self.faults,
+            left, right, array=self.spec.array, a_format=formats[0], b_format=formats[1], accumulator=accumulator,
+            cycles_per_mac=steps, faults=[f for f in self.faults if f.cycle is None or f.cycle < length],
         )  # fmt: skip
-        self.products.append(ArrayProduct(module, (*left.shape[:2], n, k), replace(run, outputs=run.outputs[:0])))
-        return run.outputs.reshape(*batch, m, n)
+        self.products.append(ArrayProduct(module, (count, m, n, k), replace(run, outputs=run.outputs[:0])))
+        return run.outputs.reshape(*batch, rows, n)
+
+
+def _widened(values: Any, fmt: Format) -> Format:
+    """The format, or that of one bit more where integers do not fit it."""
+    if isinstance(fmt, IntFormat) and not (fmt.code_min <= values.min() and values.max() <= fmt.code_max):
+        return IntFormat(f"int{fmt.bits + 1}", fmt.bits + 1)
+    return fmt

@@ -375,8 +375,7 @@ def _simulate(
         "array_occupancy": float(op.macs / (result[kernels.ARRAY_BUSY] * array.rows * array.columns)) * matrix.cycles_per_mac,
     }  # fmt: skip
     return _Run(
-        # The search also knows what all bytes take at each level's bandwidth.
-        max(time(machine, job), float(result[kernels.TIME])) if stepped else float(result[kernels.TIME]),
+        max(time(machine, job), kernels.levels(machine, job, result)) if stepped else float(result[kernels.TIME]),
         with_vector,
         array_only,
         float(result[kernels.ARRAY_BUSY]),
