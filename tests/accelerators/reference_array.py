@@ -27,6 +27,9 @@ class Integer:
     def is_zero(self, code):
         return code == 0
 
+    def is_nan(self, code):
+        return False
+
     def add(self, total, a, b):
         """The code of total + a · b: a code of this format and two values."""
         exact = self.value(total) + a * b
@@ -74,6 +77,9 @@ class Float:
 
     def is_zero(self, code):
         return code & ((1 << (self.bits - 1)) - 1) == 0
+
+    def is_nan(self, code):
+        return self.value(code)[1] == NAN
 
     def add(self, total, a, b):
         """The code of total + a · b, rounded once to nearest even: a code of this format and two values."""
@@ -150,7 +156,9 @@ class Element:
         a, b = machine.streamed.value(activation), machine.held.value(weight)
         self.macs += 1
         self.zeros += machine.streamed.is_zero(activation) or machine.held.is_zero(weight)
-        return machine.sums.add(total, a, b)
+        found = machine.sums.add(total, a, b)
+        machine.nans += machine.sums.is_nan(found)
+        return found
 
 
 class StationaryElement(Element):
@@ -251,9 +259,10 @@ class Fault:
     column: int
     bit: int
     cycle: int | None = None
+    met_nan: bool = False
 
-    def strike(self, grid, cycle):
-        """Change what a register holds at the end of a cycle."""
+    def strike(self, grid, cycle, sums):
+        """Change what a register holds at the end of a cycle, and note a NaN there among the sums: it has many codes."""
         element = grid[self.row][self.column]
         code, bit = element.content(self.register), 1 << self.bit
         if self.kind == "stuck_at_1":
@@ -262,6 +271,8 @@ class Fault:
             element.set(self.register, code & ~bit)
         elif cycle == self.cycle:
             element.set(self.register, code ^ bit)
+        if self.register in ("sum", "drain"):
+            self.met_nan |= sums.is_nan(code) or sums.is_nan(element.content(self.register))
 
 
 @dataclass
@@ -278,7 +289,7 @@ class Seen:
 
 @dataclass
 class Machine:
-    """An array: ``streamed``, ``held`` and ``sums`` are the numbers that its registers hold."""
+    """An array: ``streamed``, ``held``, ``sums`` are the numbers that its registers hold; ``nans`` counts sums that are none."""
 
     rows: int
     columns: int
@@ -289,6 +300,7 @@ class Machine:
     latency: int = 1
     interval: int = 1
     shifts_out: bool = True
+    nans: int = 0
 
     def play(self, array, stalls, faults):
         """Clock an array until it is no longer busy."""
@@ -305,7 +317,7 @@ class Machine:
             for flips in (True, False) if array.moved else ():
                 for fault in faults:
                     if flips == (fault.kind == "flip"):  # a stuck bit stays so
-                        fault.strike(array.grid, seen.cycles)
+                        fault.strike(array.grid, seen.cycles, self.sums)
             seen.cycles += 1
             stalled = seen.cycles < len(stalls) and bool(stalls[seen.cycles])
             seen.signals.append(array.show(stalled))

@@ -102,8 +102,7 @@ class Case:
         )  # fmt: skip
 
     def play(self, faults=()):
-        """Outputs and array of the reference."""
-        faults = [replace_register(fault, NAMES[self.dataflow][fault.register]) for fault in faults]
+        """Outputs and array of the reference, under faults of its own."""
         out, array = reference.matmul(self.machine, self.dataflow, self.a.tolist(), self.b.tolist(), self.stalls, faults)
         if self.sums.startswith("int"):
             return np.vectorize(SUMS[self.sums].value)(np.array(out)), array
@@ -114,8 +113,8 @@ class Case:
         return (SUMS[self.sums] if register in ("sum", "drain") else NUMBERS[self.fmt]).bits
 
 
-def replace_register(fault, register):
-    return reference.Fault(fault.kind, register, fault.row, fault.column, fault.bit, fault.cycle)
+def reference_faults(faults, dataflow):
+    return [reference.Fault(f.kind, NAMES[dataflow][f.register], f.row, f.column, f.bit, f.cycle) for f in faults]
 
 
 def grid(array, of):
@@ -154,23 +153,20 @@ EVERY_REGISTER = [
     *(("int8", "int32", d, 1, 1) for d in ("ws", "os", "is")),
     *(("bf16", "fp32", d, 1, 1) for d in ("ws", "os", "is")),
     *(("e4m3fn", "fp32", d, 1, 1) for d in ("ws", "os", "is")),
-    *(("fp16", "fp16", d, 1, 1) for d in ("ws", "os", "is")),
+    *(("e5m2", "bf16", d, 1, 1) for d in ("ws", "is")),
+    ("fp16", "fp16", "os", 1, 1),
     ("int8", "int32_saturate", "ws", 1, 1),
-    ("e5m2", "bf16", "ws", 1, 1),
-    ("int8", "int32", "ws", 2, 1),
-    ("int8", "int32", "is", 4, 1),
-    ("int8", "int32", "ws", 1, 2),
-    ("bf16", "fp32", "is", 3, 3),
-    ("bf16", "fp32", "ws", 5, 3),
-    ("int8", "int32", "os", 2, 2),
-    ("int8", "int32", "os", 4, 2),
+    *(("int8", "int32", d, latency, 2) for d in ("ws", "os", "is") for latency in (2, 4)),
     # Each of these compiles a kernel more.
     *(
         pytest.param(*case, marks=pytest.mark.exhaustive)
         for case in [
-            ("int8", "int32_saturate", "os", 1, 1), ("e5m2", "bf16", "os", 1, 1), ("e5m2", "bf16", "is", 1, 1),
-            ("bf16", "fp32", "os", 3, 1), ("fp16", "fp16", "os", 1, 2), ("fp16", "fp16", "ws", 2, 2),
-            ("int8", "int16_saturate", "ws", 3, 3), ("e4m3fn", "fp32", "os", 3, 3), ("int8", "int32", "ws", 3, 2),
+            ("int8", "int32", "ws", 1, 2), ("int8", "int32", "is", 2, 1), ("int8", "int32", "ws", 5, 1),
+            ("bf16", "fp32", "ws", 3, 3), ("bf16", "fp32", "is", 5, 3), ("bf16", "fp32", "os", 3, 1),
+            ("fp16", "fp16", "ws", 1, 1), ("fp16", "fp16", "is", 1, 1), ("fp16", "fp16", "os", 1, 2),
+            ("fp16", "fp16", "ws", 2, 2),
+            ("int8", "int32_saturate", "os", 1, 1), ("e5m2", "bf16", "os", 1, 1),
+            ("int8", "int16_saturate", "ws", 3, 3), ("e4m3fn", "fp32", "os", 3, 3),
         ]
     ),
 ]  # fmt: skip
@@ -190,7 +186,7 @@ def test_every_register_in_every_cycle(fmt, sums, dataflow, latency, interval):
 @pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
 def test_infinities_and_nan_pass_through(dataflow):
     odd = 0
-    for fmt, sums in (("bf16", "fp32"), ("fp16", "fp16"), ("e4m3fn", "fp32")):
+    for fmt, sums in (("bf16", "fp32"), ("fp16", "fp16") if dataflow == "os" else ("e5m2", "bf16"), ("e4m3fn", "fp32")):
         for seed in range(8):
             case = Case.random(seed, fmt, sums, dataflow, finite=False)
             outputs, array = case.play()
@@ -216,18 +212,20 @@ def test_one_element_by_hand():
 # --- outputs are the product's ------------------------------------------------------------------------------------------------
 
 PRODUCTS = [
-    ("ws", "int8", "int8", "int32", [1], 1), ("ws", "int8", "uint8", "int32", [2, 3, 4, 5], 1),
-    ("ws", "uint4", "int8", "int32", [1], 2),
-    ("is", "int8", "int8", "int32_saturate", [1], 1), ("is", "bf16", "bf16", "fp32", [2, 3, 4, 5], 3),
+    ("ws", "int8", "int8", "int32", [1], 1), ("ws", "int8", "uint8", "int32", [2, 3, 4, 5], 2),
+    ("ws", "uint4", "int8", "int32", [1], 1),
+    ("is", "int8", "int8", "int32_saturate", [1], 1), ("is", "int4", "uint8", "int32", [2, 3, 4, 5], 2),
     ("ws", "e4m3fn", "e5m2", "fp32", [1], 1), ("ws", "fp32", "bf16", "fp32", [1], 1), ("is", "tf32", "fp16", "fp32", [1], 1),
-    ("ws", "q3.4", "q1.6", "fp32", [1], 1), ("is", "fp16", "fp16", "fp16", [1], 1), ("ws", "e5m2", "e4m3fn", "bf16", [1], 1),
+    ("ws", "q3.4", "q1.6", "fp32", [1], 1), ("is", "fp16", "e2m1fn", "bf16", [1], 1), ("ws", "e5m2", "e4m3fn", "bf16", [1], 1),
     ("os", "int8", "int8", "int32", [1], 1), ("os", "int8", "int8", "int32", [2, 3, 4, 5], 2),
     ("os", "bf16", "e5m2", "fp32", [1], 1),
     ("os", "fp16", "e4m3fn", "fp16", [1], 1),
     *(
         pytest.param(*case, marks=pytest.mark.exhaustive)
         for case in [
-            ("ws", "e2m1fn", "e4m3fn", "e8m13", [1], 1), ("os", "e4m3fn", "e4m3fn", "e4m3fn", [1, 2], 1),
+            ("ws", "int8", "int8", "int32", [2, 3, 4, 5], 1), ("is", "bf16", "bf16", "fp32", [2, 3, 4, 5], 3),
+            ("is", "fp16", "fp16", "fp16", [1], 1), ("ws", "e2m1fn", "e4m3fn", "e8m13", [1], 1),
+            ("os", "e4m3fn", "e4m3fn", "e4m3fn", [1, 2], 1),
             ("ws", "bf16", "bf16", Accumulator(format="bf16", rounding="toward_zero"), [1, 3], 2),
             ("os", "bf16", "bf16", Accumulator(format="fp32", product="bf16"), [1, 5], 3),
             ("ws", "int16", "int8", "int16", [1, 2], 1), ("os", "int16", "int8", "int16_saturate", [1, 5], 3),
@@ -335,8 +333,7 @@ def test_a_run_takes_the_cycles_of_the_closed_form():
         array = random_array(chance)
         # Intervals for which a kernel is compiled already.
         deep = array.timing.mac_latency_cycles > 1
-        stationary = array.dataflow != "output_stationary"
-        interval = (1 if deep else chance.choice([1, 2])) if stationary else 2 if deep else 1
+        interval = 2 if deep else 1
         m, n, k = (chance.choice([1, 2, chance.randint(1, 24)]) for _ in range(3))
         batch = chance.choice([1, 1, 3])
         run = simulate_matmul(
@@ -431,8 +428,13 @@ def test_an_array_that_is_always_stalled_for_a_while_only_starts_later():
 # --- faults -------------------------------------------------------------------------------------------------------------------
 
 
+def faulty_registers(case):
+    hidden = case.array.timing.output_drain == "hidden"
+    return [name for name in NAMES[case.dataflow] if not (name == "drain" and hidden)]
+
+
 def random_fault(case, cycles, chance, register=None):
-    register = register or chance.choice(list(NAMES[case.dataflow]))
+    register = register or chance.choice(faulty_registers(case))
     kind = chance.choice(["flip", "flip", "stuck_at_0", "stuck_at_1"])
     return Fault(
         kind=kind, register=register, row=chance.randrange(case.array.rows), column=chance.randrange(case.array.columns),
@@ -442,31 +444,36 @@ def random_fault(case, cycles, chance, register=None):
 
 FAULTY = [
     *(("int8", "int32", d, 1, 1) for d in ("ws", "os", "is")), *(("bf16", "fp32", d, 1, 1) for d in ("ws", "os", "is")),
-    *(("fp16", "fp16", d, 1, 1) for d in ("ws", "os")), *(("e4m3fn", "fp32", d, 1, 1) for d in ("ws", "os")),
-    *(("fp32", "fp32", d, 1, 1) for d in ("os", "is")), ("e5m2", "bf16", "ws", 1, 1), ("int8", "int32_saturate", "is", 1, 1),
-    ("int8", "int32", "ws", 3, 1), ("int8", "int32", "is", 2, 1), ("int8", "int32", "ws", 1, 2), ("int8", "int32", "os", 3, 2),
+    *(("e4m3fn", "fp32", d, 1, 1) for d in ("ws", "os")), *(("fp32", "fp32", d, 1, 1) for d in ("os", "is")),
+    ("fp16", "fp16", "os", 1, 1), ("e5m2", "bf16", "ws", 1, 1), ("int8", "int32_saturate", "is", 1, 1),
+    ("int8", "int32", "ws", 3, 2), ("int8", "int32", "is", 2, 2), ("int8", "int32", "os", 3, 2),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fmt", "sums", "dataflow", "latency", "interval"), FAULTY)
 def test_faults_do_what_they_do_in_the_reference(fmt, sums, dataflow, latency, interval):
     chance = random.Random(9)
-    changed = 0
+    changed = compared = 0
     for seed in range(examples(40)):
         case = Case.random(seed, fmt, sums, dataflow, latency=latency, interval=interval, stalled=seed % 2, batches=(1,))
         cycles = case.run().cycles
-        names = list(NAMES[dataflow])
+        names = faulty_registers(case)
         faults = [random_fault(case, cycles, chance, names[seed % len(names)])]
         if seed % 3 == 0:
             faults += [random_fault(case, cycles, chance) for _ in range(2)]
         found = case.run(faults=faults)
-        outputs, array = case.play(faults)
+        theirs = reference_faults(faults, dataflow)
+        outputs, array = case.play(theirs)
+        if any(fault.met_nan for fault in theirs):
+            continue  # what becomes of a NaN whose bits are struck depends on which of its codes it has
+        compared += 1
         assert same_values(found.outputs, outputs), (case.array, faults)
         assert (found.cycles, found.stall_cycles) == (array.seen.cycles, array.seen.stall_cycles)
         changed += not same_values(found.outputs, case.run().outputs)
-        if fmt == "int8":  # in floats a fault may leave a NaN with a code of its own
+        if not case.machine.nans:
             assert_equal_runs(case, found, outputs, array)
     assert changed > 5
+    assert compared > 30
 
 
 def some_case(dataflow, rows=4, columns=3, drain="shift"):
@@ -589,6 +596,7 @@ def test_bad_input_is_one_clear_line(change, message):
         ({"bit": 32}, "bit: register 'sum' has 0 to 31, got 32"),
         ({"register": "weight", "bit": 8}, "bit: register 'weight' has 0 to 7, got 8"),
         ({"register": "drain"}, "register (weight_stationary): unknown name 'drain'"),
+        ({"cycle": 6}, "cycle: the run has cycles 0 to 4, got 6"),
     ],
 )
 def test_a_fault_that_cannot_be_is_one_clear_line(change, message):
@@ -596,6 +604,17 @@ def test_a_fault_that_cannot_be_is_one_clear_line(change, message):
     with pytest.raises(InputError) as caught:
         simulate_matmul(**ONES, faults=[Fault(**{**usual, **change})])
     assert str(caught.value).startswith(message)
+
+
+def test_an_array_whose_results_do_not_shift_has_no_drains():
+    fault = Fault(kind="stuck_at_1", register="drain", row=2, column=1, bit=3)
+    case = some_case("os")
+    assert not np.array_equal(simulate_matmul(**case, faults=[fault]).outputs, case["a"] @ case["b"])
+    with pytest.raises(InputError, match=r"register \(output_stationary\): unknown name 'drain'"):
+        simulate_matmul(**some_case("os", drain="hidden"), faults=[fault])
+    assert registers("is") == registers("input_stationary") == tuple(NAMES["is"])
+    with pytest.raises(InputError, match="dataflow: unknown name 'rs'"):
+        registers("rs")
 
 
 def test_control_cycles_needs_sizes():
@@ -664,13 +683,13 @@ def test_a_network_has_the_same_bits_on_the_cycle_level_array(name):
     assert len(products) == 5 + 9  # backward: two each, but none for the gradient of the image
 
 
-@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
-def test_a_network_in_short_floats_has_the_same_bits(dataflow):
-    """BF16 operands and FP16 sums: their order shows."""
+@pytest.mark.parametrize(("dataflow", "sums"), [("ws", "bf16"), ("os", "fp16"), ("is", "bf16")])
+def test_a_network_in_short_floats_has_the_same_bits(dataflow, sums):
+    """Sums so short that their order shows."""
     data = read_spec(spec_file("gemmini_16x16"))
     data["array"] |= {"rows": 4, "columns": 3, "dataflow": dataflow}
     data["mac_formats"] = {"bf16": {"energy_pj": 1.0}}
-    data["default_formats"] = {"weight": "bf16", "activation": "bf16", "accumulator": "fp16", "elementwise": "fp32"}
+    data["default_formats"] = {"weight": "bf16", "activation": "bf16", "accumulator": sums, "elementwise": "fp32"}
     device = get_device(data)
     assert_cycles(assert_same_bits(device), device)
 

@@ -74,6 +74,11 @@ def test_max_pool_is_an_or(n):
     assert step(Operation.MAX_POOL, x, True)[0].all()
 
 
+def test_bits_may_be_numbers_and_weights_narrow():
+    assert literals([1.0, 0], [True, True]).tolist() == [True, False]
+    assert threshold_gate(np.ones(300, int), np.ones(300, np.int8), 300)  # a sum that 8 bits do not hold
+
+
 # --- schedules ------------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +175,33 @@ def test_max_pool_windows(window, cell_inputs, cycles):
         (lambda: schedule_neuron(0, cell_inputs=2), r"^inputs: expected an integer ≥ 1, got 0$"),
         (lambda: schedule_neuron(4, cell_inputs=4).run([[1, 0]]), r"^x: expected shape \(batch, 4\), got \(1, 2\)$"),
         (lambda: schedule_neuron(1, cell_inputs=4).run([[1]], threshold=3), r"^threshold: expected 0 to 2, got 3 to 3$"),
+        (lambda: threshold_gate([1, -1], [1, 1], 1), r"^inputs: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got -1$"),
+        (lambda: threshold_gate([1, 0], [0.5, 1], 1), r"^weights: expected integers, got float64$"),
+        (lambda: threshold_gate([1, 0], [1, 1], 0.5), r"^threshold: expected integers, got float64$"),
+        (lambda: threshold_gate([1, 0], [1, 1], [1, 1]), r"^threshold: expected a shape that broadcasts to \(\), got \(2,\)$"),
+        (lambda: literals([1, -1], [1, 0]), r"^x: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got -1$"),
+        (lambda: literals([1, 0], [1, 2]), r"^w: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got 2$"),
+        (lambda: literals([1, 0], [1, 0, 1]), r"^w: expected a shape that broadcasts with that of x, \(2,\), got \(3,\)$"),
+        (lambda: step(1, [[1, -1]]), r"^bits: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got -1$"),
+        (lambda: step(1, [[1, 0]], [-1]), r"^state: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got -1$"),
+        (lambda: step(0, [[1, 0]], threshold=[1, 1]), r"^threshold: expected a shape that broadcasts to \(1,\), got \(2,\)$"),
+        (
+            lambda: schedule_neuron(2, cell_inputs=4).run([[1, -1]]),
+            r"^x: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got -1$",
+        ),
+        (
+            lambda: schedule_neuron(2, cell_inputs=4).run([[1, 0]], -1),
+            r"^w: expected bits, 0 or 1 \(\+1 is 1 and -1 is 0\), got -1$",
+        ),
+        (
+            lambda: schedule_neuron(2, cell_inputs=4).run([[1, 0]], [1, 0, 1]),
+            r"^w: expected a shape that broadcasts to \(1, 2\), got \(3,\)$",
+        ),
+        (lambda: schedule_neuron(1, cell_inputs=4).run([[1]], threshold=1.5), r"^threshold: expected integers, got float64$"),
+        (
+            lambda: schedule_neuron(1, cell_inputs=4).run([[1]], threshold=[1, 1]),
+            r"^threshold: expected a shape that broadcasts to \(1,\), got \(2,\)$",
+        ),
     ],
 )
 def test_bad_input_is_one_line(call, message):

@@ -164,6 +164,11 @@ def test_shapes_and_types():
     assert code.encode(np.zeros((2, 0, 3), int)).shape == (2, 0, 3)
     found = code.decode(np.int32([[1, 2]]), code.encode([[1, 2]]))
     assert (found.data.dtype, found.check.dtype, found.data.shape) == (np.uint64, np.uint8, (1, 2))
+    # Of these numpy makes floats, and of the first 2^64.
+    mixed = [[(1 << 64) - 1, 1], [0, 1 << 63]]
+    assert Secded(64).encode(mixed).tolist() == Secded(64).encode(np.array(mixed, np.uint64)).tolist()
+    checks = Secded(64).encode(mixed)
+    assert Secded(64).decode(mixed, checks).data.tolist() == mixed
     assert Secded(64).encode(np.array((1 << 64) - 1, np.uint64)) == Secded(64).encode([(1 << 64) - 1])[0]
 
 
@@ -173,6 +178,11 @@ def test_shapes_and_types():
         (lambda: Secded(12), r"^data_bits: expected 8, 16, 32 or 64, got 12$"),
         (lambda: Secded(8).encode([256]), r"^data: expected 0 to 2\^8 - 1, got 256$"),
         (lambda: Secded(64).encode([-1]), r"^data: expected 0 to 2\^64 - 1, got -1$"),
+        (lambda: Secded(64).encode([(1 << 64) - 1, -1]), r"^data: expected 0 to 2\^64 - 1, got -1$"),
+        (lambda: Secded(64).encode([1 << 64, 1]), r"^data: expected 0 to 2\^64 - 1, got 18446744073709551616$"),
+        (lambda: Secded(64).encode([(1 << 64) - 1, 1.0]), r"^data: expected integers, got float64$"),
+        (lambda: Secded(64).encode(np.array([1.0])), r"^data: expected integers, got float64$"),
+        (lambda: Secded(8).encode([True]), r"^data: expected integers, got bool$"),
         (lambda: Secded(8).encode([0.5]), r"^data: expected integers, got float64$"),
         (lambda: Secded(8).decode([1], [32]), r"^check: expected 0 to 2\^5 - 1, got 32$"),
         (lambda: Secded(8).decode([1], [[1]]), r"^check: expected shape \(1,\), that of data, got \(1, 1\)$"),
