@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,13 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from numerics._product_kernels import SOURCE, _call, multiply_add
+from numerics import _product_kernels
+from numerics._product_kernels import _call, multiply_add
+
+SOURCE = zlib.crc32(
+    b"".join(Path(str(file)).read_bytes() for file in (__file__, _product_kernels.__file__)), _product_kernels.SOURCE
+)
+"""A closure's constants are part of the key in numba's cache: kernels compiled with other sources are not found."""
 
 WRAP, SATURATE = 10, 11
 """Ways to round, beside those of ``numerics._product_kernels``, for integers: ``mode`` holds the bits of the sum."""
@@ -105,7 +113,8 @@ def sum_code(x, kind, bits, mantissa_bits, bias):
     if kind == INTEGER_BITS:
         return bits_of(x) & from_bits(np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - bits), bits_of(x))
     if kind == SINGLE_BITS:
-        return bits_of(x)
+        # Processors differ in the NaN they make.
+        return bits_of(x) if x == x else from_bits(np.uint64(0x7FC00000), bits_of(x))
     word = bits_of(x)
     sign = (word >> np.uint64(63)) << np.uint64(bits - 1)
     exponent = np.int64((word >> np.uint64(52)) & np.uint64(2047))

@@ -168,4 +168,5 @@ def sum_bits(accumulator: str | Accumulator) -> SumBits:
     assert isinstance(fmt, FloatFormat)
     if plan.dtype == np.float32:
         return SumBits(kernels.SINGLE_BITS, plan.bits)
-    return SumBits(kernels.FLOAT_BITS, plan.bits, fmt.mantissa_bits, 1 - fmt.emin, fmt.has_inf, fmt.has_nan)
+    bits = 1 + fmt.exponent_bits + fmt.mantissa_bits
+    return SumBits(kernels.FLOAT_BITS, bits, fmt.mantissa_bits, 1 - fmt.emin, fmt.has_inf, fmt.has_nan)

@@ -101,7 +101,7 @@ class Signals:
 
     Attributes:
         busy, weight_ready, ready, valid: flags, shape (cycles,): at work; takes a row of what stays; takes a vector of what
-            streams; shows sums.
+            streams; shows sums. An output-stationary array whose drain is hidden shows none.
         sums: codes of the sums that show, aligned to the last column; 0 where none do; shape (cycles, columns).
     """
 

@@ -169,7 +169,7 @@ def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: boo
         if how.unit is None:
             total = matmul(left, right.mT, accumulator=accumulator, **seeds)
         else:
-            formats = {"a_format": a.rule.fmt, "b_format": b.rule.fmt}
+            formats = {"a_format": _unit_format(a.rule.fmt, integers), "b_format": _unit_format(b.rule.fmt, integers)}
             host = (v.detach().cpu().numpy() for v in (left, right.mT))
             total = torch.from_numpy(how.unit(*host, accumulator=accumulator, module=how.module, **formats)).to(left.device)
     double = how.fmt.name == "fp64" or torch.float64 in (a.codes.dtype, b.codes.dtype)
@@ -181,6 +181,13 @@ def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: boo
             factor = scale[..., part][..., :1] if scale.ndim and scale.shape[-1] > 1 else scale
             total = total * (factor.mT if column and factor.ndim >= 2 else factor).to(total.dtype)
     return total
+
+
+def _unit_format(fmt: Format, integers: bool) -> Format:
+    """The format of what a matrix unit is given: fixed-point operands of an integer sum come as integers."""
+    if integers and isinstance(fmt, FixedFormat):
+        return IntFormat(f"{'' if fmt.signed else 'u'}int{fmt.bits}", fmt.bits, fmt.signed)
+    return fmt
 
 
 _MASK = (1 << 64) - 1
