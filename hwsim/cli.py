@@ -15,8 +15,8 @@ from hwsim.plugins import load_group
 from numerics.errors import InputError, nearest_names
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, exit code 2."""
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command: errors in one line, exit code 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         sys.stderr.write(f"{self.prog}: error: {message}\n")
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a command of another package that cannot be imported
         sys.stderr.write(f"hwsim: error: command {name!r} cannot be loaded: {type(error).__name__}: {error}\n")
         return 2
-    parser = _Parser(prog=f"hwsim {name}", description=module.SUMMARY)
+    parser = CommandParser(prog=f"hwsim {name}", description=module.SUMMARY)
     module.add_arguments(parser)
     try:
         arguments = parser.parse_args(words[1:])

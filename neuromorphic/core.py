@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuromorphic._arrays import flags, integers
 from neuromorphic.neurons import LoihiNeuron, LoihiState, synaptic_weight
 from numerics.errors import InputError
 
@@ -90,10 +91,11 @@ class LifCore:
             spike_ready: whether a spike that shows is taken, (cycles,).
 
         Raises:
-            InputError: arrays of different length, a weight out of range.
+            InputError: arrays of different length, targets or weights that are no integers, a weight out of range, flags that are
+                neither 0 nor 1.
         """
-        events, ticks, ready_in = (np.asarray(x, np.bool_) for x in (event, tick, spike_ready))
-        targets = np.asarray(target)
+        events, ticks, ready_in = flags("event", event), flags("tick", tick), flags("spike_ready", spike_ready)
+        targets = integers("target", target)
         weights = synaptic_weight(weight, self.weight_exponent)
         for name, given in (("target", targets), ("weight", weights), ("tick", ticks), ("spike_ready", ready_in)):
             if given.shape != events.shape or given.ndim != 1:

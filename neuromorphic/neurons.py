@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuromorphic._arrays import integers
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def synaptic_weight(mantissa: npt.ArrayLike, exponent: int = 0) -> npt.NDArray[n
     """
     largest = (1 << (WEIGHT_BITS - 1)) - 1
     _check_range("exponent", exponent, *WEIGHT_EXPONENTS)
-    values = _integers("mantissa", mantissa)
+    values = integers("mantissa", mantissa)
     if values.size and not -largest <= int(values.min()) <= int(values.max()) <= largest:
         raise InputError(f"mantissa: expected {-largest} to {largest}, got {int(values.min())} to {int(values.max())}")
     return values << (THRESHOLD_EXPONENT + exponent)
@@ -209,15 +210,8 @@ def _check_range(name: str, value: Any, low: int, high: int) -> None:
         raise InputError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
 
 
-def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu" and array.size:
-        raise InputError(f"{name}: expected integers, got {array.dtype}")
-    return array.astype(np.int64)
-
-
 def _broadcast(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    array = _integers(name, values)
+    array = integers(name, values)
     try:
         return np.ascontiguousarray(np.broadcast_to(array, shape))
     except ValueError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuromorphic._arrays import flags, integers
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,20 +60,24 @@ class FlitFormat:
         """Flits of the fields, all of one shape or broadcast to it.
 
         Raises:
-            InputError: a value that does not fit its field.
+            InputError: a value that is no integer or does not fit its field.
         """
         fields = {"x": (x, self.x_bits), "y": (y, self.y_bits), "payload": (payload, self.payload_bits)}
         arrays = []
         for name, (values, bits) in fields.items():
-            array = np.asarray(values, np.int64)
+            array = integers(name, values)
             if array.size and not 0 <= int(array.min()) <= int(array.max()) < 1 << bits:
                 raise InputError(f"{name}: expected {bits}-bit numbers, got {int(array.min())} to {int(array.max())}")
             arrays.append(array)
         return (arrays[0] << (self.y_bits + self.payload_bits)) | (arrays[1] << self.payload_bits) | arrays[2]
 
     def unpack(self, flits: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """x, y and payload of flits."""
-        array = np.asarray(flits, np.int64)
+        """x, y and payload of flits.
+
+        Raises:
+            InputError: flits that are no integers.
+        """
+        array = integers("flits", flits)
         y = (array >> self.payload_bits) & ((1 << self.y_bits) - 1)
         return array >> (self.y_bits + self.payload_bits), y, array & ((1 << self.payload_bits) - 1)
 
@@ -181,9 +186,13 @@ class Mesh:
         return self._passed.reshape(self.rows, self.columns, PORTS, PORTS).copy()
 
     def hops(self, router: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Links from a router (row · columns + column) to the one at (x, y)."""
-        row, column = np.divmod(np.asarray(router), self.columns)
-        return np.abs(column + self.x - np.asarray(x)) + np.abs(row + self.y - np.asarray(y))
+        """Links from a router (row · columns + column) to the one at (x, y).
+
+        Raises:
+            InputError: numbers that are no integers.
+        """
+        row, column = np.divmod(integers("router", router), self.columns)
+        return np.abs(column + self.x - integers("x", x)) + np.abs(row + self.y - integers("y", y))
 
     def run(
         self,
@@ -208,14 +217,14 @@ class Mesh:
             record: whether to keep what every port showed (it takes ``cycles``).
 
         Raises:
-            InputError: a destination or entry that the mesh does not have, arrays of the wrong shape, neither cycles nor a
-                pattern in which every sink takes flits.
+            InputError: a destination or entry that the mesh does not have, arrays of the wrong shape, numbers that are no
+                integers, neither cycles nor a pattern in which every sink takes flits.
         """
         from neuromorphic._cycle_kernels import mesh_cycles
 
         routers = self.rows * self.columns
         offered, entry, earliest = self._offered(flits, router, port, not_before)
-        pattern = np.ones((1, routers, PORTS), np.bool_) if ready is None else np.asarray(ready, np.bool_)
+        pattern = np.ones((1, routers, PORTS), np.bool_) if ready is None else flags("ready", ready)
         if pattern.ndim != 3 or pattern.shape[1:] != (routers, PORTS) or not len(pattern):
             raise InputError(f"ready: expected shape (pattern, {routers}, {PORTS}), got {pattern.shape}")
         if cycles is None:
@@ -223,7 +232,7 @@ class Mesh:
                 raise InputError("record: needs a number of cycles")
             if not pattern.any(axis=0).all():
                 raise InputError("ready: without cycles every sink must take flits, or the mesh never gets empty")
-        elif cycles < 0:
+        elif isinstance(cycles, bool) or not isinstance(cycles, int | np.integer) or cycles < 0:
             raise InputError(f"cycles: expected an integer ≥ 0, got {cycles!r}")
         order = np.argsort(entry, kind="stable")
         first = np.searchsorted(entry[order], np.arange(routers * PORTS + 1)).astype(np.int64)
@@ -253,14 +262,14 @@ class Mesh:
         self, flits: npt.ArrayLike, router: npt.ArrayLike, port: npt.ArrayLike, not_before: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Checked: flits, entry port (5 · router + port) and first cycle, (packets,) each."""
-        array = np.asarray(flits, np.int64)
+        array = integers("flits", flits)
         if array.ndim != 1:
             raise InputError(f"flits: expected one axis, got shape {array.shape}")
         given = {}
         for name, values, limit in (
             ("router", router, self.rows * self.columns), ("port", port, PORTS), ("not_before", not_before, None),
         ):  # fmt: skip
-            numbers = np.asarray(values, np.int64)
+            numbers = integers(name, values)
             if numbers.shape not in ((), array.shape):
                 raise InputError(f"{name}: expected shape {array.shape}, got {numbers.shape}")
             if numbers.size and (numbers.min() < 0 or (limit is not None and numbers.max() >= limit)):

@@ -5,28 +5,40 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+from numerics.errors import InputError
 
 Values = Mapping[str, npt.NDArray[Any]]
 """By port: integers of shape (cycles,), or (cycles, lanes) for a port of several lanes. Negative ones stand for their two's
 complement."""
 
 
-class Port(NamedTuple):
+@dataclass(frozen=True)
+class Port:
     """A port of a unit.
 
     Attributes:
         name: in the SystemVerilog module.
         bits: of a lane, at most 64.
         lanes: lane 0 lies in the lowest bits.
+
+    Raises:
+        InputError: bits that are not 1 to 64, or less than a lane.
     """
 
     name: str
     bits: int = 1
     lanes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 64:
+            raise InputError(f"port {self.name}: expected 1 to 64 bits a lane, got {self.bits}; a wider word has several lanes")
+        if self.lanes < 1:
+            raise InputError(f"port {self.name}: expected a lane or more, got {self.lanes}")
 
     @property
     def width(self) -> int:
@@ -141,23 +153,18 @@ def to_hex(bits: npt.NDArray[np.uint8]) -> str:
     return np.concatenate([text, np.full((cycles, 1), ord("\n"), np.uint8)], axis=1).tobytes().decode()
 
 
-def from_hex(text: bytes, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Bits (cycles, width) of lines of hexadecimal digits, and which are known: an x or z digit has no known bit.
+def from_binary(text: bytes, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Bits (cycles, width) of lines of binary digits, and which are known: an x or z is not, and reads as 0.
 
     Raises:
         ValueError: a line of another length.
     """
-    digits = -(-width // 4)
     raw = np.frombuffer(text, np.uint8)
-    if raw.size % (digits + 1):
-        raise ValueError(f"expected lines of {digits} digits, got {text[:80]!r} …")
-    table = np.full(256, 255, np.uint8)
-    for value, character in enumerate(b"0123456789abcdef"):
-        table[character] = value
-    values = table[raw.reshape(-1, digits + 1)[:, :digits]]
-    known = np.repeat(values != 255, 4, axis=1)
-    bits = np.unpackbits((values & 15).astype(np.uint8)[:, :, None], axis=2)[:, :, 4:].reshape(values.shape[0], digits * 4)
-    return bits[:, digits * 4 - width :], known[:, digits * 4 - width :]
+    if raw.size % (width + 1) or (raw[width :: width + 1] != ord("\n")).any():
+        raise ValueError(f"expected lines of {width} binary digits, got {text[:80]!r} …")
+    digits = raw.reshape(-1, width + 1)[:, :width]
+    bits = (digits == ord("1")).astype(np.uint8)
+    return bits, (bits == 1) | (digits == ord("0"))
 
 
 def from_bits(ports: tuple[Port, ...], bits: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint64]]:

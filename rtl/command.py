@@ -6,12 +6,16 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
     from rtl.verification import Result
+
+NOT_RUN = 3
+"""Exit code where a model did not build or run, so that nothing is said of the units."""
 
 SUMMARY = "Run the RTL units beside their models and compare every bit in every cycle."
 
@@ -30,19 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Verify; exit code 1 if a unit differs from its model."""
+    """Verify; exit code 1 if a unit differs from its model, 3 if it did not build or run."""
     from hwsim.progress import stage
     from rtl.verification import configurations, latency_table, verify
 
-    sizes = _sizes(arguments.sizes) if arguments.sizes else ()
+    sizes = () if arguments.sizes is None else _sizes(arguments.sizes)
     if arguments.list:
         chosen = configurations(arguments.units, sizes=sizes, simulator=arguments.simulator)
         if arguments.json:
             rows = [{"unit": c.unit, "configuration": c.name, "parameters": dict(c.parameters)} for c in chosen]
             print(json.dumps({"configurations": rows}, indent=1))
         else:
-            for c in chosen:
-                print(f"{c.unit:<18}{c.name:<16}{' '.join(f'{k}={v}' for k, v in c.parameters.items())}")
+            lines = [(c.unit, c.name, " ".join(f"{k}={v}" for k, v in c.parameters.items())) for c in chosen]
+            print("\n".join(_aligned(lines, left=3)))
         return 0
     with stage(f"building and running RTL under {arguments.simulator}"):
         try:
@@ -52,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         except RuntimeError as error:
             sys.stderr.write(f"hwsim verify: error: {error}\n")
-            return 1
+            return NOT_RUN
     if arguments.json:
         print(json.dumps({"units": [as_data(result) for result in results]}, indent=1))
     else:
@@ -66,8 +70,8 @@ def _sizes(text: str) -> list[tuple[int, int]]:
     found = []
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d+)x(\d+)\s*", word)
-        if match is None or not all(1 <= int(side) <= 64 for side in match.groups()):
-            raise InputError(f"--sizes: expected ROWSxCOLUMNS from 1x1 to 64x64, such as 4x4,8x2, got {word!r}")
+        if match is None:
+            raise InputError(f"--sizes: expected ROWSxCOLUMNS, such as 4x4,8x2, got {word!r}")
         found.append((int(match[1]), int(match[2])))
     return found
 
@@ -91,6 +95,16 @@ def as_data(result: Result) -> dict[str, object]:
     return found
 
 
+def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Lines of columns as wide as what they hold; all but the first ``left`` lean to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
 def table(results: list[Result]) -> str:
     """Results as text, with the first difference of each configuration that has one."""
     head = ("unit", "configuration", "cases", "mismatching_bits", "mismatching_cycles", "seconds")
@@ -98,11 +112,7 @@ def table(results: list[Result]) -> str:
         (r.unit, r.configuration, str(r.cases), str(r.mismatching_bits), str(r.mismatching_cycles), f"{r.seconds:.2f}")
         for r in results
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = []
-    for row in (head, *rows):
-        cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    lines = _aligned([head, *rows], left=2)
     for r in results:
         if r.difference is not None:
             d = r.difference

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,9 @@ SIMULATORS = ("verilator", "icarus")
 
 _TIMESCALE = ("1ns", "1ps")
 _VERILATOR_ARGUMENTS = ("-Wno-fatal", "--no-timing")
+_ERROR = re.compile(r"%Error|\berror: |: syntax error")
+"""What the errors of Verilator, compilers and Icarus have in common; a traceback has none of it."""
+
 _OPTIMISATION = {"OPT_FAST": "-O1", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O1"}
 
 
@@ -74,8 +78,8 @@ def cache_folder() -> Path:
     """Where built models are kept: ``$HWSIM_CACHE``, or ``hwsim`` in the user's cache folder."""
     chosen = os.environ.get("HWSIM_CACHE")
     if chosen:
-        return Path(chosen) / "rtl"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwsim" / "rtl"
+        return Path(chosen).resolve() / "rtl"  # the tools run in folders of their own
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "hwsim" / "rtl"
 
 
 def build(
@@ -131,13 +135,18 @@ def _compile(sources: Sequence[Path], top_text: str, folder: Path, model: Model)
     }
     code, log = _process(model.simulator, folder, "build", job)
     if code:
-        errors = [line for line in log.splitlines() if "error" in line.lower()]
-        raise RuntimeError(f"{model.simulator} does not build {model.top}:\n" + "\n".join(errors[:12] or [log[-3000:]]))
+        raise RuntimeError(f"{model.simulator} does not build {model.top}:\n{_errors(log)}")
     # Of what Verilator and the compiler wrote, the program is all that is needed: some megabytes of hundreds.
     kept = {model.top, "sim.vvp", "cmds.f", "cocotb_iverilog_dump.v", top_file.name, "build.log"}
     for path in folder.iterdir():
         if path.name not in kept:
             path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+def _errors(log: str) -> str:
+    """The first errors that tools report in a log; its end where none does."""
+    errors = [line for line in log.splitlines() if _ERROR.search(line)]
+    return "\n".join(errors[:12]) or log[-3000:]
 
 
 def run(model: Model, folder: Path, units: Sequence[int]) -> dict[int, float]:

@@ -4,6 +4,7 @@
 // sums, the bottom row's first, which shift out through drain registers. Inputs are skewed and sums aligned inside.
 //
 // In a cycle with ready_o the array takes activations_i and weights_i. stall_i freezes everything, also what shows on sums_o.
+// A start is taken in a cycle without stall in which the array is not busy; one of no folds or a length of 0 begins nothing.
 // busy_o is high for as many cycles as the job takes, from its first operands to the last sum in the bottom row's register.
 module systolic_os #(
   parameter int Rows         = 4,
@@ -19,7 +20,7 @@ module systolic_os #(
   input  logic                     clk_i,
   input  logic                     rst_ni,
   input  logic                     stall_i,
-  input  logic                     start_i,  // taken when not busy
+  input  logic                     start_i,  // taken when neither busy nor stalled
   input  logic [15:0]              folds_i,
   input  logic [15:0]              length_i,
   output logic                     busy_o,

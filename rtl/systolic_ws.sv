@@ -7,6 +7,8 @@
 // Taking is by request: in a cycle with weight_ready_o (activation_ready_o) the array takes weights_i (activations_i). stall_i
 // freezes everything, also what shows on sums_o; back-pressure and operands that are late are both a stall. busy_o is high for as
 // many cycles as the job takes, from its first weights to the last sum in its register.
+//
+// A start is taken in a cycle without stall in which the array is not busy; one of no folds or a length of 0 begins nothing.
 module systolic_ws #(
   parameter int Rows         = 4,
   parameter int Columns      = 4,
@@ -21,7 +23,7 @@ module systolic_ws #(
   input  logic                     clk_i,
   input  logic                     rst_ni,
   input  logic                     stall_i,
-  input  logic                     start_i,  // taken when not busy
+  input  logic                     start_i,  // taken when neither busy nor stalled
   input  logic [15:0]              folds_i,
   input  logic [15:0]              length_i,
   output logic                     busy_o,

@@ -20,13 +20,16 @@ import numpy.typing as npt
 
 from numerics.errors import InputError, unknown_name
 from rtl import simulator as simulators
-from rtl.bench import Bench, Latency, Port, Trace, Values, from_bits, from_hex, to_bits, to_hex
+from rtl.bench import Bench, Latency, Port, Trace, Values, from_binary, from_bits, to_bits, to_hex
 
 SOURCES = Path(str(resources.files("rtl")))
 """The folder of the units."""
 
 AFTER_DIFFERENCE = 16
 """Cycles that a waveform shows after the first difference."""
+
+LARGEST_SIZE = 64
+"""Rows and columns that an array may be given."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,6 @@ class Configuration:
         parameters: of the module.
         model: units of one model are compiled together.
         cases: random cases when none are asked for.
-        integer: whether it runs under Icarus as well.
     """
 
     unit: str
@@ -47,7 +49,6 @@ class Configuration:
     parameters: Mapping[str, int]
     model: str
     cases: int
-    integer: bool
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,24 @@ def _file() -> dict[str, Any]:
     import yaml
 
     text = (resources.files("rtl") / "configurations.yaml").read_text(encoding="utf-8")
-    data: dict[str, Any] = yaml.safe_load(text)
+    return checked_file(yaml.safe_load(text))
+
+
+def checked_file(data: dict[str, Any]) -> dict[str, Any]:
+    """The content of the file of configurations, as it is.
+
+    Raises:
+        InputError: a unit that is not in exactly one model, or a model of a unit that is not there.
+    """
+    homes: dict[str, list[str]] = {unit: [] for unit in data["units"]}
+    for model, members in data["models"].items():
+        for unit in members:
+            if unit not in homes:
+                raise unknown_name(f"configurations.yaml: models: {model}", unit, homes)
+            homes[unit].append(model)
+    for unit, models in homes.items():
+        if len(models) != 1:
+            raise InputError(f"configurations.yaml: models: expected {unit!r} in one model, got {', '.join(models) or 'none'}")
     return data
 
 
@@ -134,13 +152,18 @@ def configurations(
 
     Args:
         units: names, of a unit or, as ``fp_mac:bf16``, of one of its configurations.
-        sizes: (rows, columns); arrays take these instead of their own sizes, with their other parameters as first listed.
+        sizes: (rows, columns), 1 to 64 each; the arrays take these instead of their own configurations. An array is a unit whose
+            first configuration is a size and nothing else; a mesh, say, also has addresses, which bound its size.
         simulator: Icarus runs the integer units.
 
     Raises:
-        InputError: an unknown unit or configuration, a unit that the simulator does not run, sizes for units that have none.
+        InputError: an unknown unit, configuration or simulator, a unit that the simulator does not run, sizes out of range or for
+            units that are no arrays.
     """
-    units, sizes, known = list(units), list(sizes), _file()["units"]
+    if simulator not in simulators.SIMULATORS:
+        raise unknown_name("simulator", simulator, simulators.SIMULATORS)
+    units, sizes, known = list(units), [_checked_size(size) for size in sizes], _file()["units"]
+    arrays = [unit for unit, about in known.items() if set(next(iter(about["configurations"].values()))) == {"Rows", "Columns"}]
     home = {unit: model for model, members in _file()["models"].items() for unit in members}
     chosen: dict[str, set[str]] = {}
     for word in units:
@@ -162,21 +185,28 @@ def configurations(
             continue
         named: dict[str, dict[str, int]] = about["configurations"]
         if sizes:
-            first = next(iter(named.values()))
-            if "Rows" not in first:
+            if unit not in arrays:
                 if chosen:
-                    raise InputError(f"sizes: unit {unit!r} has no rows and columns; leave sizes out")
+                    raise InputError(f"sizes: expected arrays ({', '.join(arrays)}), got unit {unit!r}")
                 continue
-            named = {f"{r}x{c}": {**first, "Rows": r, "Columns": c} for r, c in sizes}
+            named = {f"{r}x{c}": {"Rows": r, "Columns": c} for r, c in sizes}
         for name, parameters in named.items():
             if not sizes and chosen and name not in chosen[unit]:
                 continue
-            integer = about["integer"] and not parameters.get("Float")
-            if integer or simulator != "icarus":
-                found.append(Configuration(unit, name, parameters, home[unit], about["cases"], integer))
+            if simulator != "icarus" or not parameters.get("Float"):
+                found.append(Configuration(unit, name, parameters, home[unit], about["cases"]))
     if not found:
         raise InputError(f"unit: {', '.join(units)} has no configuration that icarus runs; expected an integer one")
     return found
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    sides = tuple(size) if isinstance(size, Sequence | np.ndarray) else ()
+    if len(sides) != 2 or not all(
+        isinstance(side, int | np.integer) and not isinstance(side, bool) and 1 <= side <= LARGEST_SIZE for side in sides
+    ):
+        raise InputError(f"sizes: expected rows and columns from 1x1 to {LARGEST_SIZE}x{LARGEST_SIZE}, got {size!r}")
+    return int(sides[0]), int(sides[1])
 
 
 def latency_table(results: Iterable[Result]) -> str:
@@ -228,8 +258,8 @@ def verify(
         raise InputError(f"cases: expected an integer ≥ 1, got {cases!r}")
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed: expected an integer ≥ 0, got {seed!r}")
-    simulators.check_tools(simulator)
     chosen = configurations(units, sizes=sizes, simulator=simulator)
+    simulators.check_tools(simulator)
     models: dict[str, list[Configuration]] = {}
     for configuration in chosen:
         models.setdefault(configuration.model, []).append(configuration)
@@ -276,7 +306,7 @@ def record(
         simulators.run(_build([configuration], simulator, sources, traced=False), folder, [0])
         text = (folder / "0.out").read_bytes()
     ports = benches()[configuration.unit].outputs(configuration.parameters)
-    bits, known = from_hex(text, sum(port.width for port in ports))
+    bits, known = from_binary(text, sum(port.width for port in ports))
     unknown = from_bits(ports, (~known).astype(np.uint8))
     return {port: np.ma.array(values, mask=unknown[port] != 0) for port, values in from_bits(ports, bits).items()}
 
@@ -318,7 +348,7 @@ def _compare(configuration: Configuration, trace: Trace, file: Path) -> Result:
     bench = benches()[configuration.unit]
     ports = bench.outputs(configuration.parameters)
     expected = to_bits(ports, trace.outputs)
-    observed, known = from_hex(file.read_bytes(), expected.shape[1])
+    observed, known = from_binary(file.read_bytes(), expected.shape[1])
     if observed.shape != expected.shape:
         raise RuntimeError(f"{configuration.unit} {configuration.name}: {len(expected)} cycles played, {len(observed)} recorded")
     wrong = (observed != expected) | ~known

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from accelerators.bit_serial.booth import LaneGroup
 from rtl.bench import Bench, Latency, Port, Trace, Values
+from rtl.benches.probes import BURST, measured
 
 _IDLE_CYCLES = 20
-_MANY_LANES = 8
-_SAMPLED_PAIRS = 1 << 14
+_SAMPLED_PAIRS = 1 << 13
+"""Of operands too wide for all of their pairs."""
 
 
 class BoothMacBench(Bench):
@@ -32,8 +34,8 @@ class BoothMacBench(Bench):
         bits, lanes = parameters["Bits"], parameters["Lanes"]
         group = LaneGroup(bits, lanes, parameters["AccumulatorBits"], bool(parameters["SharedWeight"]))
         low, high = -(1 << (bits - 1)), 1 << (bits - 1)
-        # A lone product first, with no zero digit in any lane: …010101 is 1 in every digit.
-        alone = np.full((2, 1, lanes), [[[3]], [[sum(1 << i for i in range(0, bits, 2))]]])
+        # A lone product first and then a few, with no zero digit in any lane: …010101 is 1 in every digit.
+        alone = np.full((2, 1 + BURST, lanes), [[[3]], [[sum(1 << i for i in range(0, bits, 2))]]])
         dense = self._dense(bits, lanes, rng)
         # The largest product again and again, which wraps; then small operands, ends of the range, any, and zeros, which take
         # the shortest time.
@@ -48,10 +50,14 @@ class BoothMacBench(Bench):
 
         # Cycle 0 of the model is the first one after the reset.
         steps = group.step_cycles(right)
-        quiet = 1 + _IDLE_CYCLES
-        quick = quiet + int(steps[1 : 1 + dense.shape[1]].sum())
-        loose = 3 * int(steps[1 + dense.shape[1] :].sum())
-        offered = np.concatenate([[True], np.zeros(_IDLE_CYCLES, bool), np.full(quick - quiet, True), rng.random(loose) < 0.8])
+        first, begin = alone.shape[1], alone.shape[1] + dense.shape[1]
+        rest = np.zeros(_IDLE_CYCLES, bool)
+        # Of the burst all but the last stay until the one before is done; the others are taken in the cycle in which they come.
+        burst = np.full(1 + int(steps[1 : first - 1].sum()), True)
+        quiet = 1 + burst.size + 2 * _IDLE_CYCLES
+        quick = quiet + int(steps[first:begin].sum())
+        loose = 3 * int(steps[begin:].sum())
+        offered = np.concatenate([[True], rest, burst, rest, np.full(quick - quiet, True), rng.random(loose) < 0.8])
         taken = np.concatenate([np.full(quick, True), rng.random(loose) < 0.7])
         cycles = group.run(left, right, accumulate=accumulate, offered=offered, taken=taken).cycles + 3
         run = group.run(left, right, accumulate=accumulate, offered=offered, taken=taken, record_cycles=cycles)
@@ -78,25 +84,29 @@ class BoothMacBench(Bench):
         if lanes == 1:
             inputs |= {name: inputs[name][:, 0] for name in ("a_i", "b_i")}
             outputs |= {name: outputs[name][:, 0] for name in ("sum_o", "active_o")}
-        marks = {"operand": 1, "begin": 1 + quiet, "end": 1 + quick}
+        marks = {"operand": 1, "burst": 2 + _IDLE_CYCLES, "begin": 1 + quiet, "end": 1 + quick}
         return Trace(inputs, outputs, right.size, compared_from=1, marks=marks)
 
     def _dense(self, bits: int, lanes: int, rng: np.random.Generator) -> np.ndarray:
-        """Operands that come without a gap: every pair, for a few lanes of few bits, or else many; (2, products, lanes)."""
+        """Operands that come without a gap: every pair of 8 bits or fewer, each in one of the lanes, or else many pairs;
+        (2, products, lanes)."""
         low, codes = -(1 << (bits - 1)), 1 << bits
         pairs = rng.permutation(codes**2) if bits <= 8 else rng.integers(0, codes**2, _SAMPLED_PAIRS)
-        if lanes >= _MANY_LANES:
-            pairs = pairs[:_SAMPLED_PAIRS]
         # What the last lanes lack is drawn again.
         pairs = np.concatenate([pairs, rng.choice(pairs, -pairs.size % lanes)]).reshape(-1, lanes)
         return np.stack(np.divmod(pairs, codes)) + low
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        operand, begin, end = (trace.marks[name] for name in ("operand", "begin", "end"))
+        """Fill and drain of products without a zero digit; between results, the mean over every pair of operands, or many."""
+        operand, burst, begin, end = (trace.marks[name] for name in ("operand", "burst", "begin", "end"))
+        accepted = np.flatnonzero(trace.inputs["valid_i"] & (observed["ready_o"] != 0))
         results = np.flatnonzero(observed["valid_o"])
-        first = int(results[results > operand][0]) - operand
+        found = measured(
+            (int(accepted[accepted >= operand][0]), int(results[results > operand][0])),
+            accepted[(accepted >= burst) & (accepted < begin)].tolist(),
+            results[(results > burst) & (results <= begin)].tolist(),
+            "ready_i low with valid_o keeps sums and digits; one cycle a digit, at least one",
+        )
         steady = results[(results > begin) & (results <= end)]
         rate = float((steady[-1] - steady[0]) / (steady.size - 1))
-        return Latency(
-            first, round(rate, 3), first, "ready_i low with valid_o keeps sums and digits; one cycle a digit, at least one"
-        )
+        return replace(found, cycles_per_operand=round(rate, 3))

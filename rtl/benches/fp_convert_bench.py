@@ -11,10 +11,12 @@ from numerics import Lfsr, encode
 from numerics.formats import FloatFormat
 from rtl.bench import Bench, Latency, Port, Trace, Values
 from rtl.benches.floats import FP32_SPECIALS, Bits, as_bits, as_float32, shown_later, small_format
+from rtl.benches.probes import probe, probed, taken
 
 _NEAREST_EVEN, _TOWARD_ZERO, _STOCHASTIC, _ALSO_STOCHASTIC = range(4)
 _SEEDS = 8
-_ONE = 0x3F800000
+_PROBE = np.array([1.0, 0.5, 1.5, 2.0, 3.0, 4.0])
+"""Numbers that every format has."""
 
 
 class FpConvertBench(Bench):
@@ -33,26 +35,23 @@ class FpConvertBench(Bench):
         fmt = small_format(parameters)
         steady = np.concatenate([FP32_SPECIALS, _boundaries(fmt, rng)])
         drawn = _random(fmt, cases, rng)
-        # A reset, a lone 1 for the latency, then all others.
-        x = np.concatenate([np.array([0, _ONE, 0], np.uint32), np.tile(steady, 3), drawn])
-        mode = np.concatenate([np.zeros(3, int), np.repeat([0, 1, 2], steady.size), rng.integers(0, 4, drawn.size)])
+        x = np.concatenate([probe(as_bits(_PROBE)), np.tile(steady, 3), drawn])
+        mode = np.concatenate([np.zeros(taken.size, int), np.repeat([0, 1, 2], steady.size), rng.integers(0, 4, drawn.size)])
         early = x.size - drawn.size
-        valid = np.concatenate([[True, True, False], np.full(early - 3, True), rng.random(drawn.size) < 0.9])
-        valid[0] = False
+        valid = np.concatenate([taken, np.full(early - taken.size, True), rng.random(drawn.size) < 0.9])
         load, seed = np.zeros(x.size, bool), rng.integers(0, 1 << 32, x.size)
-        load[early + rng.choice(drawn.size, _SEEDS, replace=False)] = True
+        load[early + rng.choice(drawn.size, min(_SEEDS, drawn.size), replace=False)] = True
         seed[np.flatnonzero(load)[0]] = 0  # which counts as the seed of the reset
         codes = _codes(fmt, parameters, x, mode, valid & (mode >= _STOCHASTIC), load, seed)
         inputs = {
             "rst_ni": np.arange(x.size) > 0, "load_i": load, "seed_i": seed, "valid_i": valid, "mode_i": mode, "x_i": x,
         }  # fmt: skip
         outputs = {"valid_o": np.concatenate([[False], valid[:-1]]), "code_o": shown_later(codes, valid)}
-        return Trace(inputs, outputs, int(valid.sum()), compared_from=1, marks={"operand": 1})
+        return Trace(inputs, outputs, int(valid.sum()), compared_from=1)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        operand = trace.marks["operand"]
-        first = operand + int(np.argmax(observed["valid_o"][operand:]))
-        return Latency(first - operand, 1, first - operand, "none: a word in every cycle")
+        codes = encode(_PROBE.astype(np.float32), small_format(parameters)).tolist()
+        return probed(observed["code_o"], codes, "none: a word in every cycle", observed["valid_o"])
 
 
 def _codes(

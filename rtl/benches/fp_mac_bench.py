@@ -22,10 +22,12 @@ from rtl.benches.floats import (
     special_codes,
     values_of,
 )
+from rtl.benches.probes import OPERANDS, probe, probed, taken
 
 Operands = tuple[Codes, Codes, Bits]
 
-_ONE = 0x3F800000
+_PROBE = np.arange(OPERANDS)
+"""Sums c of the probe, whose products are all 1 · 1."""
 
 
 class FpMacBench(Bench):
@@ -44,24 +46,21 @@ class FpMacBench(Bench):
     def trace(self, parameters: Mapping[str, int], cases: int, rng: np.random.Generator) -> Trace:
         fmt = small_format(parameters)
         one = ((1 << (fmt.exponent_bits - 1)) - 1) << fmt.mantissa_bits
-        # A reset, a lone 1 · 1 + 0 for the latency, then all others.
-        lone = np.array([0, one, 0]), np.array([0, one, 0]), np.zeros(3, np.uint32)
-        parts = [lone, _specials(fmt)]
+        ones = probe(np.full(OPERANDS, one))
+        parts = [(ones, ones, probe(as_bits(_PROBE))), _specials(fmt)]
         if fmt.code_bits <= 8:
             parts += _pairs(fmt, rng)
         steady = sum(part[0].size for part in parts)
         parts.append(_random(fmt, cases, rng))
         a, b, c = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        enable = np.concatenate([[False, True, False], np.full(steady - 3, True), rng.random(a.size - steady) < 0.9])
+        enable = np.concatenate([taken, np.full(steady - taken.size, True), rng.random(a.size - steady) < 0.9])
         x, y = values_of(a, fmt), values_of(b, fmt)
         sums = as_bits(multiply_add(as_float32(c), x, y, accumulator="fp32"))
         inputs = {"rst_ni": np.arange(a.size) > 0, "enable_i": enable, "a_i": a, "b_i": b, "c_i": c}
-        return Trace(inputs, {"sum_o": shown_later(sums, enable)}, int(enable.sum()), compared_from=1, marks={"operand": 1})
+        return Trace(inputs, {"sum_o": shown_later(sums, enable)}, int(enable.sum()), compared_from=1)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        operand = trace.marks["operand"]
-        first = operand + int(np.argmax(observed["sum_o"][operand:] == _ONE))
-        return Latency(first - operand, 1, first - operand, "enable_i low keeps the sum")
+        return probed(observed["sum_o"], as_bits(1 + _PROBE).tolist(), "enable_i low keeps the sum")
 
 
 def _product(fmt: FloatFormat, a: Codes, b: Codes) -> npt.NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +22,20 @@ from rtl.benches.floats import (
     special_codes,
     values_of,
 )
+from rtl.benches.probes import OPERANDS, probe, probed, taken
 
 _SIDE = 16
 """The model multiplies matrices of so many rows and columns: each row of a meets each column of b, every time with another c."""
 
 _WORD = 64
 
+_PROBE = np.arange(OPERANDS)
+"""Numbers c of the probe, whose dot products are all 1 · 1."""
+
 
 class FusedDotBench(Bench):
-    """All pairs of special numbers with all special c, among zeros and among others; the widest sums; then random operands
-    of several distributions, with gaps."""
+    """All pairs of special numbers with all special c, and in every lane, among zeros, among others and beside what cancels them;
+    the widest sums; then random operands of several distributions, with gaps."""
 
     unit = "fused_dot"
 
@@ -50,11 +54,10 @@ class FusedDotBench(Bench):
             format=f"e8m{parameters['OutputMantissaBits']}", order="fused", group=depth, rounding="toward_zero",
             fraction_bits=parameters["FractionBits"], overflow="infinity", a_formats=(fmt.name,), b_formats=(fmt.name,),
         )  # fmt: skip
-        # A reset, a lone pair of 1 for the latency, then all others.
-        lone = np.zeros((3, depth), np.int64)
-        lone[1, 0] = ((1 << (fmt.exponent_bits - 1)) - 1) << fmt.mantissa_bits
-        parts = [(lone, lone, np.zeros(3, np.uint32), np.array([0, 0x3F800000, 0], np.uint32))]
-        steady = _specials(fmt, depth, rng), _widest(fmt, depth)
+        ones = np.zeros((OPERANDS, depth), np.int64)
+        ones[:, 0] = ((1 << (fmt.exponent_bits - 1)) - 1) << fmt.mantissa_bits
+        parts = [(probe(ones), probe(ones), probe(as_bits(_PROBE)), probe(as_bits(1 + _PROBE)))]
+        steady = _specials(fmt, depth, rng), *_lanes(fmt, depth, rng), _widest(fmt, depth)
         for left, right, c in (*steady, _random(fmt, depth, cases, rng)):
             with np.errstate(all="ignore"):
                 sums = as_bits(matmul(values_of(left, fmt), values_of(right, fmt), accumulator=accumulator, bias=as_float32(c)))
@@ -64,18 +67,16 @@ class FusedDotBench(Bench):
             columns = np.broadcast_to(np.swapaxes(right, 1, 2)[:, None, :, :], shape)
             parts.append((rows.reshape(-1, depth), columns.reshape(-1, depth), c.ravel(), sums.ravel()))
         a, b, c, sums = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        early = 3 + sum(c.size for _, _, c in steady)
-        valid = np.concatenate([[False, True, False], np.full(early - 3, True), rng.random(len(a) - early) < 0.9])
+        early = taken.size + sum(c.size for _, _, c in steady)
+        valid = np.concatenate([taken, np.full(early - taken.size, True), rng.random(len(a) - early) < 0.9])
         inputs = {
             "rst_ni": np.arange(len(a)) > 0, "valid_i": valid, "a_i": _words(a, fmt), "b_i": _words(b, fmt), "c_i": c,
         }  # fmt: skip
         outputs = {"valid_o": np.concatenate([[False], valid[:-1]]), "sum_o": shown_later(sums, valid)}
-        return Trace(inputs, outputs, int(valid.sum()), compared_from=1, marks={"operand": 1})
+        return Trace(inputs, outputs, int(valid.sum()), compared_from=1)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        operand = trace.marks["operand"]
-        first = operand + int(np.argmax(observed["valid_o"][operand:]))
-        return Latency(first - operand, 1, first - operand, "none: K pairs in every cycle")
+        return probed(observed["sum_o"], as_bits(1 + _PROBE).tolist(), "none: K pairs in every cycle", observed["valid_o"])
 
 
 def _words(codes: Codes, fmt: FloatFormat) -> npt.NDArray[np.uint64]:
@@ -89,16 +90,41 @@ def _words(codes: Codes, fmt: FloatFormat) -> npt.NDArray[np.uint64]:
 
 
 def _specials(fmt: FloatFormat, depth: int, rng: np.random.Generator) -> tuple[Codes, Codes, Bits]:
-    """For each special c, every special number in a row of a with every one in a column of b; the other pairs are zeros for half
-    of the c, ordinary numbers for the others."""
+    """For each special c, every special number in a row of a with every one in a column of b, in one lane after the other; the
+    other pairs are zeros for half of the c, ordinary numbers for the others."""
     codes = special_codes(fmt)
-    count, most = FP32_SPECIALS.size, 1 << (fmt.code_bits - 1)
-    ordinary = rng.integers(0, most - (3 << fmt.mantissa_bits), (2, count, codes.size, depth))
-    ordinary[:, ::2] = 0
-    ordinary[:, :, :, 0] = codes
-    return ordinary[0], np.swapaxes(ordinary[1], 1, 2), np.broadcast_to(
+    count = FP32_SPECIALS.size
+    pairs = _ordinary(fmt, (2, count, codes.size, depth), rng)
+    pairs[:, ::2] = 0
+    pairs[:, np.arange(count), :, np.arange(count) % depth] = codes
+    return pairs[0], np.swapaxes(pairs[1], 1, 2), np.broadcast_to(
         FP32_SPECIALS[:, None, None], (count, codes.size, codes.size)
     )  # fmt: skip
+
+
+def _lanes(fmt: FloatFormat, depth: int, rng: np.random.Generator) -> Iterator[tuple[Codes, Codes, Bits]]:
+    """In every lane, every special number in a row of a with every one in a column of b: among zeros, among ordinary numbers, and
+    with the opposite product, or for Inf the other one, in another lane. No c hides what they do."""
+    codes = special_codes(fmt)
+    lanes = np.arange(depth)
+    shape = (depth, codes.size, codes.size)
+    finite = FP32_SPECIALS[(FP32_SPECIALS >> 23 & 255) < 255]
+    for kind in ("zeros", "ordinary", "cancelling"):
+        pairs = _ordinary(fmt, (2, depth, codes.size, depth), rng)
+        if kind != "ordinary":
+            pairs[:] = 0
+        pairs[:, lanes, :, lanes] = codes
+        if kind == "cancelling":
+            others = (lanes + rng.integers(1, depth, depth)) % depth
+            pairs[:, lanes, :, others] = codes
+            pairs[0, lanes, :, others] ^= 1 << (fmt.code_bits - 1)
+        c = np.zeros(shape, np.uint32) if kind == "zeros" else rng.choice(finite, shape)
+        yield pairs[0], np.swapaxes(pairs[1], 1, 2), c
+
+
+def _ordinary(fmt: FloatFormat, shape: tuple[int, ...], rng: np.random.Generator) -> Codes:
+    """Positive numbers below the largest."""
+    return rng.integers(0, (1 << (fmt.code_bits - 1)) - (3 << fmt.mantissa_bits), shape)
 
 
 def _widest(fmt: FloatFormat, depth: int) -> tuple[Codes, Codes, Bits]:

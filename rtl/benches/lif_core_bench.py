@@ -13,6 +13,9 @@ from rtl.bench import Bench, Latency, Port, Trace, Values
 _TICKS = 80
 """Of a run with one neuron's parameters: more than the longest refractory delay."""
 
+_HELD = 4
+"""Updates of one neuron while the tick is held."""
+
 _LARGEST = 4095
 """Mantissa of a bias."""
 
@@ -60,7 +63,7 @@ class LifCoreBench(Bench):
 
     def trace(self, parameters: Mapping[str, int], cases: int, rng: np.random.Generator) -> Trace:
         size = parameters["Neurons"]
-        runs = [_run(_ADVERSARIAL[0], size, np.zeros(0, int), rng)]  # one lone tick, for the latency
+        runs = [_run(_ADVERSARIAL[0], size, np.zeros(0, int), rng)]  # for the latency
         updates = size
         for setting in _settings(rng):
             if len(runs) > len(_ADVERSARIAL) and updates >= cases:
@@ -74,10 +77,14 @@ class LifCoreBench(Bench):
         return Trace(driven, shown, updates, compared_from=1, marks={"tick": _lone_tick(size)})
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
+        """From a lone tick; between the neurons of an update, or if there is one only, between the updates that follow each other
+        when the tick is held."""
         size, tick = parameters["Neurons"], trace.marks["tick"]
-        shown = tick + np.flatnonzero(observed["state_valid_o"][tick:])[:size]
-        per_neuron = float(np.diff(shown).mean()) if size > 1 else 1.0
-        return Latency(int(shown[0]) - tick, per_neuron, int(shown[-1]) - tick, "a spike that is not taken stalls the update")
+        shown = tick + np.flatnonzero(observed["state_valid_o"][tick:])[: size + _HELD]
+        steady = shown[:size] if size > 1 else shown[1:]
+        per_neuron = float(np.diff(steady).mean())
+        last = int(shown[size - 1]) - tick
+        return Latency(int(shown[0]) - tick, per_neuron, last, "a spike that is not taken stalls the update")
 
 
 def _index_bits(parameters: Mapping[str, int]) -> int:
@@ -119,7 +126,8 @@ def _run(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A reset, a tick after each of ``gaps`` (cycles beyond an update's own), and cycles in which the core comes to rest.
 
-    What is offered does not depend on what is taken: many events and some ticks meet a busy core. Without gaps: a lone tick.
+    What is offered does not depend on what is taken: many events and some ticks meet a busy core. Without gaps: a lone tick,
+    then one that is held.
     """
     neuron, exponent, low, high = setting
     busy = size + 5
@@ -133,7 +141,9 @@ def _run(
         ready[body] = rng.random(cycles - busy) < rng.choice([0.1, 0.5, 0.9, 1.0])
     else:
         lead = _lone_tick(size)
-        event, tick, ready = np.zeros(lead + busy, bool), np.arange(lead + busy) == lead - 1, np.ones(lead + busy, bool)
+        cycle = np.arange(lead + busy + (_HELD + 2) * busy)
+        tick = (cycle == lead - 1) | (cycle >= lead + busy) & (cycle < cycle.size - busy)
+        event, ready = np.zeros(cycle.size, bool), np.ones(cycle.size, bool)
     target = rng.integers(0, 1 << _index_bits({"Neurons": size}), event.size)
     weight = rng.integers(low, high + 1, event.size)
     core = LifCore(neuron, size, weight_exponent=exponent)

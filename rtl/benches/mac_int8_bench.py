@@ -8,12 +8,20 @@ import numpy as np
 
 from numerics import multiply_add
 from rtl.bench import Bench, Latency, Port, Trace, Values
+from rtl.benches.probes import OPERANDS, probe, probed, taken
 
 _LIMITS = np.array([-(1 << 31), -(1 << 31) + 16383, -1, 0, 1, (1 << 31) - 16384, (1 << 31) - 1])
+"""Sums that products leave beyond the range by as little as one, or just within it."""
+
+_ENDS = np.array([-128, -127, -1, 0, 1, 126, 127])
+
+_PROBE = np.arange(OPERANDS) * 100
+"""Sums c of the probe, whose products are all 3 · 5."""
 
 
 class MacInt8Bench(Bench):
-    """Every pair of operands on sums at and near the limits, and random ones, some of them held back."""
+    """Every pair of operands on the largest and the smallest sum, pairs of small and large ones on sums near these; random ones,
+    some of them held back."""
 
     unit = "mac_int8"
 
@@ -24,13 +32,15 @@ class MacInt8Bench(Bench):
         return (Port("sum_o", 32),)
 
     def trace(self, parameters: Mapping[str, int], cases: int, rng: np.random.Generator) -> Trace:
-        a, b = np.divmod(np.arange(1 << 16), 256) - np.array([[128], [128]])
-        limits = _LIMITS[rng.permutation(1 << 16) % _LIMITS.size]
-        a, b = np.concatenate([a, rng.integers(-128, 128, cases)]), np.concatenate([b, rng.integers(-128, 128, cases)])
-        c = np.concatenate([limits, rng.integers(-(1 << 31), 1 << 31, cases)])
-        # A reset, one lone operand for the latency, then all others, of which some random ones are held back.
-        a, b, c = (np.concatenate([[0, x, 0], values]) for x, values in ((3, a), (5, b), (0, c)))
-        enable = np.concatenate([[False, True, False], np.full(1 << 16, True), rng.random(cases) < 0.9])
+        every = np.arange(-128, 128)
+        grids = np.meshgrid(every, every, _LIMITS[[0, -1]]), np.meshgrid(_ENDS, _ENDS, _LIMITS)
+        crossed = np.concatenate([np.reshape(grid, (3, -1)) for grid in grids], axis=1)
+        # In random order: one sum comes after any other.
+        crossed = rng.permutation(crossed, axis=1)
+        drawn = rng.integers(-128, 128, cases), rng.integers(-128, 128, cases), rng.integers(-(1 << 31), 1 << 31, cases)
+        first = probe(np.full(OPERANDS, 3)), probe(np.full(OPERANDS, 5)), probe(_PROBE)
+        a, b, c = (np.concatenate(parts) for parts in zip(first, crossed, drawn, strict=True))
+        enable = np.concatenate([taken, np.full(crossed.shape[1], True), rng.random(cases) < 0.9])
         accumulator = "int32_saturate" if parameters["Saturate"] else "int32"
         sums = multiply_add(c, a, b, accumulator=accumulator)
         # What shows in a cycle is the sum of the last cycle that was enabled before it.
@@ -38,9 +48,7 @@ class MacInt8Bench(Bench):
         shown = np.where(last >= 0, sums[last], 0)
         outputs = np.concatenate([[0], shown[:-1]])
         inputs = {"rst_ni": np.arange(a.size) > 0, "enable_i": enable, "a_i": a, "b_i": b, "c_i": c}
-        return Trace(inputs, {"sum_o": outputs}, int(enable.sum()), compared_from=1, marks={"operand": 1})
+        return Trace(inputs, {"sum_o": outputs}, int(enable.sum()), compared_from=1)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        operand = trace.marks["operand"]
-        first = operand + int(np.argmax(observed["sum_o"][operand:] == 15))
-        return Latency(first - operand, 1, first - operand, "enable_i low keeps the sum")
+        return probed(observed["sum_o"], (15 + _PROBE).tolist(), "enable_i low keeps the sum")

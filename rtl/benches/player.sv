@@ -1,7 +1,8 @@
 // Plays one line of stimulus into a unit in every cycle and records the unit's outputs of that cycle.
 //
 // Inputs change at the falling edge of clk_i and are read from the file `Index`.in, one hexadecimal word a line; outputs are
-// written to `Index`.out at the rising edge, before the unit's registers move. The unit's clock runs only meanwhile.
+// written to `Index`.out at the rising edge, before the unit's registers move: in binary, since a hexadecimal digit of which the
+// simulator does not know one bit hides the others. The unit's clock runs only meanwhile.
 module player #(
   parameter int InputBits  = 1,
   parameter int OutputBits = 1,
@@ -45,5 +46,5 @@ module player #(
     end
   end
 
-  always @(posedge own) if (playing) $fdisplay(sink, "%h", observe_i);
+  always @(posedge own) if (playing) $fdisplay(sink, "%b", observe_i);
 endmodule

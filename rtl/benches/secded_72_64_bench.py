@@ -9,9 +9,13 @@ import numpy as np
 
 from numerics import Secded
 from rtl.bench import Bench, Latency, Port, Trace, Values
+from rtl.benches.probes import OPERANDS, probe, probed
 
 _WORDS = 3
 """Random words beside those of all zeros, all ones and alternating bits that every error is tried on."""
+
+_PROBE = np.uint64(0x0123456789ABCDEF) * np.arange(1, 1 + OPERANDS, dtype=np.uint64)
+"""Words of the probe, which are received with a wrong bit."""
 
 
 class Secded7264Bench(Bench):
@@ -38,11 +42,15 @@ class Secded7264Bench(Bench):
         wrong_check = np.array([mask >> 64 for mask in masks], np.uint8)
         data = (words[:, None] ^ wrong_data).reshape(-1)
         check = (code.encode(words)[:, None] ^ wrong_check).reshape(-1)
-        # Each data bit alone shows a column of the matrix; random words received with anything for check bits show the rest.
-        data = np.concatenate([np.uint64(1) << np.arange(64, dtype=np.uint64), data, _words(rng, cases)])
-        check = np.concatenate([np.zeros(64, np.uint8), check, rng.integers(0, 256, cases, np.uint8)])
-        # The encoder works at the same time on other words.
-        written = np.concatenate([data[:64], _words(rng, data.size - 64)])
+        # The probe, each of its words with another data bit wrong; then each data bit alone, which shows a column of the matrix;
+        # at the end random words received with anything for check bits.
+        lead = probe(_PROBE ^ np.uint64(1) << np.arange(OPERANDS, dtype=np.uint64))
+        columns = np.uint64(1) << np.arange(64, dtype=np.uint64)
+        data = np.concatenate([lead, columns, data, _words(rng, cases)])
+        check = np.concatenate([probe(code.encode(_PROBE)), np.zeros(64, np.uint8), check, rng.integers(0, 256, cases, np.uint8)])
+        # The encoder works at the same time on other words, but for the columns.
+        written = _words(rng, data.size)
+        written[lead.size : lead.size + 64] = columns
         found = code.decode(data, check)
         outputs: dict[str, np.ndarray] = {
             "check_o": code.encode(written),
@@ -54,7 +62,7 @@ class Secded7264Bench(Bench):
         return Trace({"data_i": written, "received_data_i": data, "received_check_i": check}, outputs, data.size)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        return Latency(0, 1, 0, "combinational, nothing to stall")
+        return probed(observed["data_o"], _PROBE.tolist(), "combinational, nothing to stall")
 
 
 def _words(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from neuromorphic.router import FlitFormat, Mesh, RouterPort
 from rtl.bench import Bench, Latency, Port, Trace, Values
+from rtl.benches.probes import measured
 
 _STREAM = 16
 """Flits of the stream that shows the rate."""
@@ -79,12 +80,20 @@ class SpikeMeshBench(Bench):
         return Trace(inputs, outputs, flits.size, compared_from=1, marks={"lone": 1 + 2, "stream": 1 + 4 + far})
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        shown = np.flatnonzero(observed["valid_o"].reshape(len(observed["valid_o"]), -1).any(axis=1))
+        # From the first corner to the last.
+        routers = parameters["Rows"] * parameters["Columns"]
+        offered, ready, valid = (
+            np.asarray(values).reshape(-1, routers) != 0
+            for values in (trace.inputs["valid_i"], observed["ready_o"], observed["valid_o"])
+        )
+        taken, shown = np.flatnonzero(offered[:, 0] & ready[:, 0]), np.flatnonzero(valid[:, -1])
         lone, stream = trace.marks["lone"], trace.marks["stream"]
-        passing = shown[shown >= stream][:_STREAM]
-        fill = int(shown[shown >= lone][0]) - lone
-        per_flit = float(passing[-1] - passing[0]) / (_STREAM - 1)
-        return Latency(fill, per_flit, fill, "a full queue holds what is behind it; corner to corner, 1 + hops cycles")
+        return measured(
+            (int(taken[taken >= lone][0]), int(shown[shown >= lone][0])),
+            taken[taken >= stream][:_STREAM].tolist(),
+            shown[shown >= stream][:_STREAM].tolist(),
+            "a full queue holds what is behind it; corner to corner, 1 + hops cycles",
+        )
 
 
 def _mesh(parameters: Mapping[str, int]) -> Mesh:

@@ -8,6 +8,7 @@ import numpy as np
 
 from neuromorphic.router import PORTS, FlitFormat, spike_router
 from rtl.bench import Bench, Latency, Port, Trace, Values
+from rtl.benches.probes import measured
 
 _STREAM = 16
 """Flits of the stream that shows the rate."""
@@ -48,12 +49,16 @@ class SpikeRouterBench(Bench):
         return Trace(inputs, outputs, packets, compared_from=1, marks={"lone": 1 + 2, "stream": 1 + 10})
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        shown = np.flatnonzero(observed["valid_o"].any(axis=1))
+        # Through the local port, in and out.
+        local = trace.inputs["valid_i"][:, 4] & (observed["ready_o"][:, 4] != 0)
+        taken, shown = np.flatnonzero(local), np.flatnonzero(observed["valid_o"][:, 4])
         lone, stream = trace.marks["lone"], trace.marks["stream"]
-        passing = shown[shown >= stream][:_STREAM]
-        fill = int(shown[shown >= lone][0]) - lone
-        per_flit = float(passing[-1] - passing[0]) / (_STREAM - 1)
-        return Latency(fill, per_flit, fill, "an output that is not ready keeps its flit; a full queue takes none")
+        return measured(
+            (int(taken[taken >= lone][0]), int(shown[shown >= lone][0])),
+            taken[taken >= stream][:_STREAM].tolist(),
+            shown[shown >= stream][:_STREAM].tolist(),
+            "an output that is not ready keeps its flit; a full queue takes none",
+        )
 
 
 def _format(parameters: Mapping[str, int]) -> FlitFormat:

@@ -23,6 +23,21 @@ _OVERLAP: tuple[Literal["none", "weights", "full"], ...] = ("none", "weights", "
 _NAN = 0x7FC00000
 """The one NaN that the floating-point units give."""
 
+_LONG = 300
+"""Vectors of a long fold, and folds of a long job: more than 8 bits count."""
+
+_MOST = (1 << 15) + 1
+"""Vectors of the longest fold, and folds of the longest job: all 16 bits count."""
+
+_PATIENCE = 300
+"""Cycles of a job from which on it is stalled in half of them at most."""
+
+_SOME = 15
+"""Folds across, of the folds of a long job."""
+
+_SMALL = 16
+"""Elements of an array whose long jobs simulate quickly."""
+
 
 def operand_format(parameters: Mapping[str, int]) -> Format:
     """The format of an array's operands."""
@@ -35,7 +50,8 @@ def operand_format(parameters: Mapping[str, int]) -> Format:
 
 
 class SystolicBench(Bench):
-    """Jobs of all sizes, one behind the other, on random and adversarial data, with random stalls and starts that come too early.
+    """Jobs of all sizes, one behind the other, on random and adversarial data, with random stalls throughout; long ones; starts
+    that come too early, while the array is stalled, or without folds or vectors; resets in the middle of a job.
 
     Every job runs as one matmul on the model; what the array shows in each cycle, the codes of its sums included, must be the
     same. The fold sums of the model are those that its outputs are made of.
@@ -61,6 +77,9 @@ class SystolicBench(Bench):
     def outputs(self, parameters: Mapping[str, int]) -> tuple[Port, ...]:
         return *(Port(port) for port, _ in self.flags), Port("sums_o", 32, parameters["Columns"])
 
+    burst: ClassVar[tuple[int, int, int]]
+    """Sides m, n and k of a job of one fold with a few vectors, which shows the rate."""
+
     @abstractmethod
     def operands(self, parameters: Mapping[str, int], a: Any, b: Any) -> dict[str, npt.NDArray[Any]]:
         """Rows of operand codes in the order in which a job takes them, by port, for codes of A (m, k) and B (k, n)."""
@@ -76,22 +95,73 @@ class SystolicBench(Bench):
         fmt = operand_format(parameters)
         sums = "fp32" if isinstance(fmt, FloatFormat) else "int32_saturate" if parameters.get("Saturate") else "int32"
         played = _Played(self.inputs(parameters), self.outputs(parameters))
-        done = 0
+        done, jobs = 0, 0
         marks: dict[str, int] = {}
-        for number, (m, n, k) in enumerate(_shapes(rows, columns, rng)):
-            if done >= cases and number > 2:
-                break
-            a, b = _codes(fmt, (m, k), number, rng), _codes(fmt, (k, n), number + 1, rng)
-            # The first jobs, from which the latency is read, run without stalls.
-            stalls = rng.random(4096) < (0.0 if number < 3 else rng.choice([0.0, 0.1, 0.5, 0.9]))
+
+        def job(shape: tuple[int, int, int], stalled: float, *, cut: bool = False) -> int:
+            nonlocal done, jobs
+            m, n, k = shape
+            a, b = _codes(fmt, (m, k), jobs, rng), _codes(fmt, (k, n), jobs + 1, rng)
+            taken, length = self.operands(parameters, a, b), self.length(m, k)
+            # Stalls to the end of the job: it moves at most so often.
+            moves = len(taken["activations_i"]) // length * (3 * rows + columns + length)
+            stalled = min(stalled, 0.5) if moves > _PATIENCE else stalled
+            stalls = rng.random(int(moves / (1 - stalled)) + 1000) < stalled
             run = simulate_matmul(
                 decode(a, fmt), decode(b, fmt), array=array, a_format=fmt, b_format=fmt, accumulator=sums, stalls=stalls,
                 record=True,
             )  # fmt: skip
-            marks[f"job {number}"] = played.cycles
-            self._play(played, run, self.operands(parameters, a, b), self.length(m, k), stalls, fmt, rng)
-            done += run.folds
+            marks[f"job {jobs}"] = played.cycles
+            until = int(rng.integers(1, run.cycles + 1)) if cut else None
+            self._play(played, run, taken, length, stalls, fmt, rng, until)
+            jobs += 1
+            if not cut:
+                done += run.folds
+            return run.folds
+
+        # The first jobs, from which the latency is read, run without stalls.
+        job((1, 1, 1), 0)
+        job(self.burst, 0)
+        for shape in self._long(rows, columns, parameters.get("FoldOverlap", 2)):
+            job(shape, 0.1 if max(shape) < _MOST else 0)
+        drawn = 0
+        for number, shape in enumerate(_shapes(rows, columns, rng)):
+            if drawn >= cases and number:
+                break
+            drawn += job(shape, rng.choice([0.0, 0.1, 0.5, 0.9]))
+            if number == 0 or rng.random() < 0.2:
+                self._idle(played, rng)
+            if number == 0 or rng.random() < 0.1:
+                job(shape, rng.choice([0.0, 0.5]), cut=True)
         return played.trace(done, marks)
+
+    def _long(self, rows: int, columns: int, overlap: int) -> Iterator[tuple[int, int, int]]:
+        """Sides of jobs whose folds have many vectors, and in small arrays of jobs that have many folds: in the smallest
+        arrays very many."""
+        m, n, k = (_LONG if side > 1 else 1 for side in self.burst)
+        yield m, n, k
+        if rows * columns <= _SMALL:
+            down = -(-_LONG // _SOME) * rows
+            # The side that streams is 1.
+            yield (1, _SOME * columns, down) if m > 1 else (down, _SOME * columns, 1)
+        if (rows, columns, overlap) == (1, 1, 2):
+            m, n, k = (_MOST if side > 1 else 1 for side in self.burst)
+            yield m, n, k
+            yield 1, _MOST, 1
+
+    def _idle(self, played: _Played, rng: np.random.Generator) -> None:
+        """Cycles in which the array is offered starts that it must not take: while it is stalled, of no folds, of no vectors."""
+        cycles = 16
+        stall = rng.random(cycles) < 0.5
+        stall[:6] = [True, True, False, False, True, False]
+        start = rng.random(cycles) < 0.7
+        start[:6] = [True, False, True, True, True, False]
+        folds, length = rng.integers(1, 1 << 16, (2, cycles))
+        none = rng.integers(0, 3, cycles)  # folds, vectors, both
+        none[2:4] = [0, 1]
+        folds[~stall & start & (none != 1)] = 0
+        length[~stall & start & (none != 0)] = 0
+        played.idle({"stall_i": stall, "start_i": start, "folds_i": folds, "length_i": length}, rng)
 
     def _play(
         self,
@@ -102,8 +172,10 @@ class SystolicBench(Bench):
         stalls: npt.NDArray[np.bool_],
         fmt: Format,
         rng: np.random.Generator,
+        until: int | None,
     ) -> None:
-        """The job's start, in an idle cycle that also shows the last sums of the job before, and its cycles."""
+        """The job's start, in an idle cycle that also shows the last sums of the job before, and its cycles; or those
+        ``until`` one in which a reset comes."""
         signals, cycles = run.signals, run.cycles
         assert signals is not None
         held = np.zeros(cycles, np.bool_)
@@ -127,29 +199,37 @@ class SystolicBench(Bench):
         if isinstance(fmt, FloatFormat):
             codes = outputs["sums_o"]
             outputs["sums_o"] = np.where((codes & 0x7FFFFFFF) > 0x7F800000, _NAN, codes)
+        if until is not None:
+            inputs, outputs = ({name: v[: until + 1].copy() for name, v in kept.items()} for kept in (inputs, outputs))
+            inputs["rst_ni"][until] = False
+            for values in outputs.values():
+                values[until] = 0
         played.add(inputs, outputs)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        # Jobs 0 and 1 are one fold of one vector and one of several.
+        """From jobs 0 and 1, a fold of one vector and a fold of several. Operands are counted as the array takes them, as its
+        output ready_o or activation_ready_o says: an output-stationary fold gives its results at the end, whatever it takes."""
         ready, valid = observed[self.flags[-2][0]], observed["valid_o"]
         spans = []
         for number in (0, 1):
-            cycles = slice(trace.marks[f"job {number}"], trace.marks[f"job {number + 1}"] + 1)
+            # The cycle of its start still shows the last sums of the job before.
+            cycles = slice(trace.marks[f"job {number}"] + 1, trace.marks[f"job {number + 1}"] + 1)
             spans.append((np.flatnonzero(ready[cycles]), np.flatnonzero(valid[cycles])))
         (first_in, first_out), (later_in, later_out) = spans
-        between = np.diff(later_in)
         return Latency(
             int(first_out[0] - first_in[0]),
-            float(between.mean()) if between.size else 1.0,
+            float(np.diff(self.paced(later_in, later_out)).mean()),
             int(later_out[-1] - later_in[-1]),
             "stall_i holds everything",
         )
 
+    @abstractmethod
+    def paced(self, taken: npt.NDArray[np.int64], shown: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of the cycles in which a fold's operands are taken and its results show, those that tell the rate."""
+
 
 def _shapes(rows: int, columns: int, rng: np.random.Generator) -> Iterator[tuple[int, int, int]]:
-    """Sizes (m, n, k): first one fold of one vector, one of several, then sides of 1, about the array's, and beyond it."""
-    yield 1, 1, 1
-    yield min(rows, 5), 1, min(rows, 5)
+    """Sizes (m, n, k): sides of 1, about the array's, and beyond it."""
     yield 1, 1, 1
     sides_r = sorted({1, max(1, rows - 1), rows, rows + 1, 2 * rows + 1})
     sides_c = sorted({1, max(1, columns - 1), columns, columns + 1, 2 * columns + 1})
@@ -200,6 +280,17 @@ class _Played:
             self._outputs[name] += [self._after[name], values[:-1]]
             self._after[name] = values[-1:]
         self.cycles += len(inputs["rst_ni"])
+
+    def idle(self, control: dict[str, npt.NDArray[Any]], rng: np.random.Generator) -> None:
+        """Cycles between jobs: a stall holds what shows, and without one nothing shows any more."""
+        cycles = len(control["stall_i"])
+        inputs = {"rst_ni": np.ones(cycles, np.bool_), **control}
+        for port in self._ports[0]:
+            if port.name not in inputs:
+                inputs[port.name] = rng.integers(0, 1 << port.bits, (cycles, port.lanes))
+        holding = np.logical_and.accumulate(control["stall_i"])
+        outputs = {name: np.where(holding[:, None], after.reshape(1, -1), 0) for name, after in self._after.items()}
+        self.add(inputs, outputs)
 
     def trace(self, cases: int, marks: dict[str, int]) -> Trace:
         """All of it, with some idle cycles at the end."""

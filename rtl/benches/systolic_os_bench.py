@@ -20,8 +20,13 @@ class SystolicOsBench(SystolicBench):
     takes = (("activations_i", "ready"), ("weights_i", "ready"))
     flags = (("busy_o", "busy"), ("ready_o", "ready"), ("valid_o", "valid"))
 
+    burst = (1, 1, 5)
+
     def length(self, m: int, k: int) -> int:
         return k
+
+    def paced(self, taken: npt.NDArray[np.int64], shown: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return taken
 
     def operands(self, parameters: Mapping[str, int], a: Any, b: Any) -> dict[str, npt.NDArray[Any]]:
         rows, columns = parameters["Rows"], parameters["Columns"]

@@ -20,8 +20,13 @@ class SystolicWsBench(SystolicBench):
     takes = (("weights_i", "weight_ready"), ("activations_i", "ready"))
     flags = (("busy_o", "busy"), ("weight_ready_o", "weight_ready"), ("activation_ready_o", "ready"), ("valid_o", "valid"))
 
+    burst = (5, 1, 1)
+
     def length(self, m: int, k: int) -> int:
         return m
+
+    def paced(self, taken: npt.NDArray[np.int64], shown: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return shown
 
     def operands(self, parameters: Mapping[str, int], a: Any, b: Any) -> dict[str, npt.NDArray[Any]]:
         rows, columns = parameters["Rows"], parameters["Columns"]

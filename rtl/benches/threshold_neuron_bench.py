@@ -10,6 +10,7 @@ import numpy.typing as npt
 from accelerators.binary.node_schedule import schedule_max_pool, schedule_neuron
 from accelerators.binary.threshold_cell import Operation, literals, step
 from rtl.bench import Bench, Latency, Port, Trace, Values
+from rtl.benches.probes import CYCLES, OPERANDS, measured, taken
 
 Bits = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.int64]
@@ -19,7 +20,6 @@ _WORD_BITS = 16
 
 _EXHAUSTIVE_WORD_BITS = 4
 _LARGEST_NODE = 10
-_IDLE_CYCLES = 4
 _ENABLED = 0.9
 
 
@@ -39,7 +39,8 @@ class ThresholdNeuronBench(Bench):
     def trace(self, parameters: Mapping[str, int], cases: int, rng: np.random.Generator) -> Trace:
         n = parameters["Inputs"]
         program = _Program(n)
-        program.neurons(np.ones((1, n), bool), np.ones((1, n), bool), np.array([n]))
+        ones = np.ones((OPERANDS, n), bool)  # the probe
+        program.neurons(ones, ones, np.full(OPERANDS, n))
         every = (np.arange(1 << n)[:, None] >> np.arange(n) & 1).astype(bool)
         for threshold in range(n + 2):  # the count of ones against it, then of products with random weights
             program.neurons(every, np.ones_like(every), np.full(len(every), threshold))
@@ -60,10 +61,8 @@ class ThresholdNeuronBench(Bench):
         return program.trace(rng)
 
     def latency(self, parameters: Mapping[str, int], trace: Trace, observed: Values) -> Latency:
-        operand = trace.marks["operand"]
-        fill = int(np.argmax(observed["valid_o"][operand:]))
-        rate = int(np.diff(np.flatnonzero(observed["valid_o"])).min())
-        return Latency(fill, rate, fill, "enable_i low keeps output and state")
+        given, shown = np.flatnonzero(taken).tolist(), np.flatnonzero(observed["valid_o"][1:CYCLES]) + 1
+        return measured((given[0], int(shown[0])), given[1:], shown[1:].tolist(), "enable_i low keeps output and state")
 
 
 class _Program:
@@ -139,11 +138,12 @@ class _Program:
         self._append(operation, first, x, w, threshold, y, state, cases)
 
     def trace(self, rng: np.random.Generator) -> Trace:
-        """A reset, a lone neuron, then all the rest with random cycles between in which the cell is told to keep still."""
+        """The probe, then all the rest with random cycles between in which the cell is told to keep still."""
         operation, first, x, w, threshold, y, state = (np.concatenate(part) for part in zip(*self.columns, strict=True))
-        held = np.repeat(np.arange(1, y.size), rng.geometric(_ENABLED, y.size - 1))
-        enable = np.concatenate([[True, True], np.zeros(_IDLE_CYCLES, bool), np.append(held[1:] != held[:-1], True)])
-        index = np.concatenate([np.zeros(2 + _IDLE_CYCLES, int), held])
+        held = np.repeat(np.arange(OPERANDS, y.size), rng.geometric(_ENABLED, y.size - OPERANDS))
+        enable = np.concatenate([taken, np.append(held[1:] != held[:-1], True)])
+        index = np.concatenate([np.maximum(np.cumsum(taken) - 1, 0), held])
+        enable[0] = True  # the reset comes first
         last = np.maximum.accumulate(np.where(enable[1:], index[1:], -1))
         # While it is not enabled, any instruction may lie there.
         index = np.where(enable, index, rng.integers(0, y.size, index.size))
@@ -158,4 +158,4 @@ class _Program:
             "w_i": w[index],
             "threshold_i": threshold[index],
         }
-        return Trace(inputs, outputs, self.cases, compared_from=1, marks={"operand": 1})
+        return Trace(inputs, outputs, self.cases, compared_from=1)

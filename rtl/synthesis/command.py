@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hwsim.cli import _Parser
+from hwsim.cli import CommandParser
 from numerics.errors import InputError
 from rtl.synthesis.gates import STREAMS, Gates, Synthesised, chosen_configurations, units_in_gates
 from rtl.synthesis.ratio_table import QUANTITIES, RATIOS, REFERENCE, ratio_text
@@ -23,7 +23,9 @@ LIBERTY = Path("/usr/share/qflow/tech/osu035/osu035_stdcells.lib")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 where a unit is refused or its netlist is not its model, 2 for bad input."""
-    parser = _Parser(prog="python -m rtl.synthesis", description="Units in gates: cells, area, switching energy by kind of data.")
+    parser = CommandParser(
+        prog="python -m rtl.synthesis", description="Units in gates: cells, area, switching energy by kind of data."
+    )
     parser.add_argument("--units", nargs="+", default=[], metavar="UNIT", help="these only")
     parser.add_argument("--liberty", metavar="FILE", help=f"library of cells (default: {LIBERTY}, if it is there)")
     parser.add_argument("--cycles", type=int, default=512, metavar="N", help=f"of a run on {STREAMS} streams (default 512)")

@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from simulators import need
 
 import hwsim
-from hwsim.cli import _Parser, main
+from hwsim.cli import CommandParser, main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -243,7 +243,7 @@ def own_commands():
 
 @pytest.mark.parametrize("entry", own_commands(), ids=lambda entry: entry.name)
 def test_every_option_is_documented(entry):
-    parser = _Parser(prog=entry.name)
+    parser = CommandParser(prog=entry.name)
     entry.load().add_arguments(parser)
     real = {option for action in parser._actions for option in action.option_strings if option.startswith("--")} - {"--help"}
     text = section("command-line.md", f"hwsim {entry.name}")

@@ -126,3 +126,15 @@ def test_bad_inputs():
     given = stimulus(np.random.default_rng(0), 4)
     with pytest.raises(InputError, match=r"^tick: expected shape \(4,\) as event has, got \(3,\)$"):
         LifCore(neuron, 1).run(**{**given, "tick": given["tick"][:3]})
+    with pytest.raises(InputError, match=r"^target: expected integers, got float64$"):
+        LifCore(neuron, 1).run(**{**given, "target": given["target"] * 1.0})
+    for name in ("event", "tick", "spike_ready"):
+        with pytest.raises(InputError, match=rf"^{name}: expected booleans, or 0 and 1, got -1$"):
+            LifCore(neuron, 1).run(**{**given, name: [0, 1, -1, 1]})
+
+
+def test_flags_may_be_numbers():
+    given = stimulus(np.random.default_rng(1), 200)
+    numbers = {name: values.astype(int) for name, values in given.items()}
+    neuron = LoihiNeuron(0, 0, 1)
+    assert np.array_equal(LifCore(neuron, 8).run(**given).v, LifCore(neuron, 8).run(**numbers).v)

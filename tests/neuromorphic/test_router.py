@@ -241,6 +241,18 @@ def test_packets_leave_an_open_edge():
             "ready: without cycles every sink must take flits, or the mesh never gets empty",
         ),
         (lambda: Mesh(1, 1).run([0], record=True), "record: needs a number of cycles"),
+        (lambda: Mesh(1, 1).run([0], cycles=1.5), "cycles: expected an integer ≥ 0, got 1.5"),
+        (lambda: Mesh(1, 1).run([0], cycles=True), "cycles: expected an integer ≥ 0, got True"),
+        (lambda: Mesh(1, 1).run([0], cycles=-1), "cycles: expected an integer ≥ 0, got -1"),
+        (lambda: Mesh(1, 1).run([0.5]), "flits: expected integers, got float64"),
+        (lambda: Mesh(1, 1).run([1 << 63]), f"flits: expected integers below 2^63, got {1 << 63}"),
+        (lambda: Mesh(2, 2).run([0], router=0.5), "router: expected integers, got float64"),
+        (lambda: Mesh(2, 2).run([0], port=4.0), "port: expected integers, got float64"),
+        (lambda: Mesh(2, 2).run([0], not_before=[1.5]), "not_before: expected integers, got float64"),
+        (lambda: Mesh(1, 1).run([0], ready=np.full((3, 1, 5), 2)), "ready: expected booleans, or 0 and 1, got 2"),
+        (lambda: FlitFormat().pack([1.5], 0), "x: expected integers, got float64"),
+        (lambda: FlitFormat().unpack([1.5]), "flits: expected integers, got float64"),
+        (lambda: Mesh(2, 2).hops(0.5, 0, 0), "router: expected integers, got float64"),
     ],
 )
 def test_bad_input(call, text):

@@ -5,7 +5,7 @@ import pytest
 from simulators import need
 
 from numerics.errors import InputError
-from rtl.verification import configurations, record, stimulus
+from rtl.verification import SOURCES, configurations, record, stimulus, verify
 
 
 @pytest.mark.parametrize("simulator", ["verilator", "icarus"])
@@ -40,6 +40,22 @@ def test_the_stimulus_of_verify_is_recorded_as_the_model_says():
     again, other = stimulus(unit, cases=20, seed=5), stimulus(unit, cases=20, seed=6)
     np.testing.assert_array_equal(trace.inputs["weights_i"], again.inputs["weights_i"])
     assert not np.array_equal(trace.inputs["weights_i"], other.inputs["weights_i"])
+
+
+def test_an_unknown_bit_hides_none_beside_it(tmp_path):
+    """Of outputs that share a hexadecimal digit only one has no value: it is the one named, and it alone is masked."""
+    need("icarus")
+    text = (SOURCES / "lif_core.sv").read_text(encoding="utf-8")
+    assert text.count("assign spike_valid_o") == 1
+    wrong = text.replace("assign spike_valid_o", "assign spike_valid_o = 1'bx; logic unused; assign unused")
+    (tmp_path / "lif_core.sv").write_text(wrong, encoding="utf-8")
+    (unit,) = configurations(["lif_core:neurons4"])
+    trace = stimulus(unit, cases=5)
+    shown = record(unit, trace.inputs, simulator="icarus", sources=tmp_path)
+    for port, values in shown.items():
+        assert np.ma.getmaskarray(values)[1:].all() == np.ma.getmaskarray(values)[1:].any() == (port == "spike_valid_o")
+    (result,) = verify(["lif_core:neurons4"], simulator="icarus", cases=5, sources=tmp_path, waves=None)
+    assert (result.difference.signal, result.difference.observed) == ("spike_valid_o", "x")
 
 
 def test_inputs_must_be_those_of_the_ports():

@@ -8,9 +8,10 @@ from simulators import need
 
 from hwsim.cli import main
 from numerics.errors import InputError
-from rtl.bench import Port, from_bits, from_hex, to_bits, to_hex
+from rtl import simulator as simulators
+from rtl.bench import Port, from_binary, from_bits, to_bits, to_hex
 from rtl.simulator import cache_folder, missing_tools
-from rtl.verification import benches, configurations, top_module, verify
+from rtl.verification import benches, checked_file, configurations, top_module, verify
 
 PORTS = (Port("a", 3), Port("b", 8, 3), Port("c"), Port("d", 64))
 
@@ -27,17 +28,35 @@ def test_bits_and_back():
         b = values["b"][t]
         word = (((int(values["a"][t]) << 24 | int(b[2]) << 16 | int(b[1]) << 8 | int(b[0])) << 1) | int(values["c"][t])) << 64
         assert int(line, 16) == word | int(values["d"][t])
-    again, known = from_hex(text.encode(), bits.shape[1])
+    written = "".join("".join(map(str, row)) + "\n" for row in bits.tolist())
+    again, known = from_binary(written.encode(), bits.shape[1])
     assert known.all()
     np.testing.assert_array_equal(again, bits)
     for name, array in from_bits(PORTS, bits).items():
         np.testing.assert_array_equal(array, np.asarray(values[name]).astype(np.uint64))
 
 
-def test_an_unknown_digit_has_no_known_bit():
-    bits, known = from_hex(b"1x\nz2\n", 6)
-    assert known.tolist() == [[True, True, False, False, False, False], [False, False, True, True, True, True]]
-    assert bits[0, :2].tolist() == [0, 1]
+def test_an_unknown_bit_leaves_the_others_known():
+    bits, known = from_binary(b"01x1\nz0X1\n", 4)
+    assert known.tolist() == [[True, True, False, True], [False, True, False, True]]
+    assert bits.tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("text", [b"011\n", b"01100\n", b"01\n01\n0", b"0110 0110\n"])
+def test_lines_of_another_length_are_refused(text):
+    with pytest.raises(ValueError, match="expected lines of 4 binary digits"):
+        from_binary(text, 4)
+
+
+@pytest.mark.parametrize(("bits", "lanes", "message"), [
+    (65, 1, "port x: expected 1 to 64 bits a lane, got 65; a wider word has several lanes"),
+    (0, 1, "port x: expected 1 to 64 bits a lane, got 0; a wider word has several lanes"),
+    (8, 0, "port x: expected a lane or more, got 0"),
+])  # fmt: skip
+def test_a_port_has_what_a_word_holds(bits, lanes, message):
+    with pytest.raises(InputError) as error:
+        Port("x", bits, lanes)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(("value", "digits"), [(7, "7"), (15, "f"), (-1, "f"), (-8, "8")])
@@ -58,12 +77,36 @@ def test_configurations_are_named_and_chosen():
     assert [c.name for c in configurations(["mac_int8:saturating", "secded_72_64"])] == ["saturating", "standard"]
     (c,) = configurations(["systolic_ws"], sizes=[(2, 9)])
     assert (c.name, c.parameters["Rows"], c.parameters["Columns"]) == ("2x9", 2, 9)
-    assert {c.unit for c in configurations(sizes=[(2, 9)])} == {"systolic_ws", "systolic_os", "spike_mesh"} & {
-        c.unit for c in every if "Rows" in c.parameters
-    }
     integers = configurations(simulator="icarus")
-    assert all(c.integer for c in integers)
     assert {"fp_mac", "fp_convert", "fused_dot"}.isdisjoint(c.unit for c in integers)
+    assert not any(c.parameters.get("Float") for c in integers)
+    assert {c.unit for c in integers} | {"fp_mac", "fp_convert", "fused_dot"} == {c.unit for c in every}
+
+
+def test_sizes_are_for_the_arrays():
+    """A mesh has rows and columns too, but addresses of so many bits: 17 columns do not fit those of its configurations."""
+    chosen = configurations(sizes=[(17, 17), (2, 9), (17, 17)])
+    assert [(c.unit, c.name) for c in chosen] == [(u, n) for u in ("systolic_ws", "systolic_os") for n in ("17x17", "2x9")]
+    assert [set(c.parameters) for c in chosen] == [{"Rows", "Columns"}] * 4
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 65), (4,), (4, 4.0), (True, 4), 4, "44"])
+def test_sizes_out_of_range_are_refused(size):
+    for call in (configurations, verify):
+        with pytest.raises(InputError) as error:
+            call(["systolic_ws"], sizes=[size])
+        assert str(error.value) == f"sizes: expected rows and columns from 1x1 to 64x64, got {size!r}"
+
+
+@pytest.mark.parametrize(("models", "message"), [
+    ({"a": ["one"]}, "configurations.yaml: models: expected 'two' in one model, got none"),
+    ({"a": ["one", "two"], "b": ["two"]}, "configurations.yaml: models: expected 'two' in one model, got a, b"),
+    ({"a": ["one", "twoo"]}, "configurations.yaml: models: a: unknown name 'twoo'; did you mean 'two'?"),
+])  # fmt: skip
+def test_every_unit_has_a_model(models, message):
+    with pytest.raises(InputError) as error:
+        checked_file({"models": models, "units": {"one": {}, "two": {}}})
+    assert str(error.value) == message
 
 
 def test_arrays_come_in_a_dozen_sizes():
@@ -95,19 +138,19 @@ def test_the_top_module_connects_every_port():
         (["mac_int8:saturate"], "configuration of mac_int8: unknown name 'saturate'; did you mean 'saturating'?"),
         (["mac_int8", "--cases", "0"], "cases: expected an integer ≥ 1, got 0"),
         (["mac_int8", "--seed", "-1"], "seed: expected an integer ≥ 0, got -1"),
-        (["mac_int8", "--sizes", "4x4"], "sizes: unit 'mac_int8' has no rows and columns; leave sizes out"),
-        (["systolic_ws", "--sizes", "4"], "--sizes: expected ROWSxCOLUMNS from 1x1 to 64x64, such as 4x4,8x2, got '4'"),
+        (["mac_int8", "--sizes", "4x4"], "sizes: expected arrays (systolic_ws, systolic_os), got unit 'mac_int8'"),
+        (["spike_mesh", "--sizes", "4x4"], "sizes: expected arrays (systolic_ws, systolic_os), got unit 'spike_mesh'"),
+        (["systolic_ws", "--sizes", "4"], "--sizes: expected ROWSxCOLUMNS, such as 4x4,8x2, got '4'"),
+        (["systolic_ws", "--sizes", ""], "--sizes: expected ROWSxCOLUMNS, such as 4x4,8x2, got ''"),
+        (["systolic_ws", "--sizes", "0x4"], "sizes: expected rows and columns from 1x1 to 64x64, got (0, 4)"),
         (["systolic_ws:4x4", "--sizes", "4x4"], "sizes: 'systolic_ws:4x4' names a configuration, which has its size"),
         (["--simulator", "vcs"], "simulator: unknown name 'vcs'; known: icarus, verilator"),
+        (["--simulator", "vcs", "--list"], "simulator: unknown name 'vcs'; known: icarus, verilator"),
         (["fp_mac", "--simulator", "icarus"], "unit: 'fp_mac' runs under verilator only; icarus runs the integer units"),
         (["--cases", "many"], "argument --cases: invalid int value: 'many'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_code_2(capsys, arguments, message):
-    if "icarus" in arguments:
-        need("icarus")
-    if "--cases" in arguments or "--seed" in arguments:
-        need("verilator")
     assert main(["verify", *arguments]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -131,6 +174,73 @@ def test_the_cache_has_no_blanks(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "a b" / "rtl"
     with pytest.raises(InputError, match="HWSIM_CACHE: make cannot build below a folder with blanks"):
         verify(["mac_int8"])
+
+
+def test_the_cache_may_be_a_relative_path(monkeypatch, tmp_path):
+    need("icarus")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWSIM_CACHE", "kept")
+    assert cache_folder() == tmp_path / "kept" / "rtl"
+    (result,) = verify(["secded_72_64"], simulator="icarus", cases=5)
+    assert result.passed
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+VERILATOR_LOG = """\
+INFO: Running command make in directory /tmp
+  return codecs.lookup(errors=errors)
+%Error: bench_top.sv:12:3: Cannot find file containing module: 'absent'
+   12 |   absent u_unit (
+%Error: Exiting due to 1 error(s)
+subprocess.CalledProcessError: Command '['perl']' returned non-zero exit status 1.
+"""
+
+
+NO_HEADER = "Vbench_top.cpp:9:1: fatal error: verilated.h: No such file"
+PYTHON_LOG = "  f(errors=errors)\nModuleNotFoundError: No module named 'x'\n"
+
+
+@pytest.mark.parametrize(("log", "shown"), [
+    (VERILATOR_LOG, "%Error: bench_top.sv:12:3: Cannot find file containing module: 'absent'\n%Error: Exiting due to 1 error(s)"),
+    ("a.sv:3: syntax error\nI give up.\n", "a.sv:3: syntax error"),
+    (f"In file\n{NO_HEADER}\n", NO_HEADER),
+    (PYTHON_LOG, PYTHON_LOG),
+])  # fmt: skip
+def test_of_a_log_the_errors_of_tools_are_shown(log, shown):
+    assert simulators._errors(log) == shown
+
+
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
+def test_what_does_not_build_is_code_3(simulator, monkeypatch, capsys, tmp_path):
+    need(simulator)
+    (tmp_path / "mac_int8.sv").write_text("module mac_int8 (input logic clk_i;\nendmodule\n")
+    monkeypatch.setattr("rtl.verification.verify", lambda *a, **k: verify(*a, sources=tmp_path, **k))
+    assert main(["verify", "mac_int8", "--simulator", simulator, "--json"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    first, *rest = printed.err.splitlines()
+    assert first == f"hwsim verify: error: {simulator} does not build bench_top:"
+    assert any("mac_int8.sv:" in line and "syntax error" in line for line in rest)
+    assert len(rest) <= 12
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_the_runner_does_without_cocotbs_private_method(present, monkeypatch):
+    runner = pytest.importorskip("cocotb_tools.runner")
+    from rtl import _runner
+
+    seen = []
+
+    class Verilator:
+        def build(self, **job):
+            seen.append((job, self._build_command() if present else None))
+
+    if present:
+        Verilator._build_command = lambda self: [["verilator", "--public-flat-rw", "-O3"], ["make"]]
+    monkeypatch.setattr(runner, "Verilator", Verilator)
+    monkeypatch.setattr(runner, "get_runner", lambda name: Verilator())
+    _runner.main({"simulator": "verilator", "build": {"verbose": True}})
+    assert seen == [({"verbose": True}, [["verilator", "-O3"], ["make"]] if present else None)]
 
 
 def test_json_has_the_fields_of_the_table(capsys):
@@ -157,3 +267,9 @@ def test_the_list(capsys):
     assert capsys.readouterr().out.split() == ["mac_int8", "wrapping", "Saturate=0", "mac_int8", "saturating", "Saturate=1"]
     assert main(["verify", "--list", "--json", "mac_int8"]) == 0
     assert json.loads(capsys.readouterr().out)["configurations"][1]["parameters"] == {"Saturate": 1}
+    assert main(["verify", "--list"]) == 0
+    every = configurations()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[c.unit, c.name] for c in every]  # no name runs into the next column
+    at = [line.index(c.name, len(c.unit)) for line, c in zip(lines, every, strict=True)]
+    assert set(at) == {max(len(c.unit) for c in every) + 2}
