@@ -9,10 +9,5 @@ def test_the_unit_is_its_model(name):
     check("floating_point", "verilator", name)
 
 
-@pytest.mark.parametrize("name", names("floating_point", "icarus"), ids=" ".join)
-def test_icarus_agrees(name):
-    check("floating_point", "icarus", name)
-
-
 def test_latencies_are_documented():
     check_latencies("floating_point")
