@@ -1,16 +1,16 @@
-"""What every machine offers, and how its spec is read."""
+"""What every machine offers: the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from hwsim.report import Report
 from hwsim.workload import Workload
-from numerics.errors import InputError, nearest_names, unknown_name
+from numerics.errors import InputError, unknown_name
 from numerics.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -103,42 +103,3 @@ def check_request(device: Device, fidelity: str | None, inputs: Any, parameters:
         which = "inputs" if inputs is not None else "parameters"
         raise InputError(f"{which}: fidelity {chosen!r} computes no values; leave {which} out")
     return chosen
-
-
-SpecT = TypeVar("SpecT", bound=BaseModel)
-
-
-def validate_spec(model: type[SpecT], data: Mapping[str, Any], *, source: str) -> SpecT:
-    """The spec in ``data``, or one line on its first mistake: the field, the value and what was expected."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        found = error.errors()
-        # A misspelt field explains the one that is missing.
-        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
-        path = [str(p) for p in first["loc"]]
-        field = ".".join(path) or "spec"
-        value = first.get("input")
-        if first["type"] == "extra_forbidden":
-            known = _fields_at(model, path[:-1])
-            raise InputError(f"{source}: unknown field {field!r}; {nearest_names(path[-1], known)}") from None
-        if first["type"] == "missing":
-            raise InputError(f"{source}: field {field!r} is missing") from None
-        message = first["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(value, Mapping | BaseModel) else f" (got {value!r})"
-        raise InputError(f"{source}: {field}: {message[0].lower()}{message[1:]}{shown}") from None
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-
-
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Names of the fields of the section at ``path``."""
-    current: Any = model
-    for part in path:
-        field = getattr(current, "model_fields", {}).get(part)
-        current = field.annotation if field is not None else None
-        for candidate in (current, *getattr(current, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                current = candidate
-                break
-    return list(getattr(current, "model_fields", {}))

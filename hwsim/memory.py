@@ -4,37 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-def _no_truth_value(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("input should be a number")
-    return value
-
-
-LARGEST = 1e60
-"""Beyond any machine; a bound keeps sums and products of such numbers finite."""
-
-
-def _not_absurd(value: float) -> float:
-    if value > LARGEST or 0 < value < 1 / LARGEST:
-        raise ValueError(f"input should lie between {1 / LARGEST:g} and {LARGEST:g}")
-    return value
-
-
-Positive = Annotated[float, BeforeValidator(_no_truth_value), Field(gt=0, allow_inf_nan=False), AfterValidator(_not_absurd)]
-"""A finite number above zero."""
-NotNegative = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, allow_inf_nan=False), AfterValidator(_not_absurd)]
-"""A finite number, zero or above."""
-Count = Annotated[int, Field(ge=1, strict=True)]
-"""A whole number, one or above."""
-
-
-class SpecPart(BaseModel):
-    """A section of a device's spec: immutable, unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+from hwsim.spec import Count, Fraction, NotNegative, Positive, SpecPart
 
 
 class Scratchpad(SpecPart):
@@ -80,7 +52,7 @@ class OffChip(SpecPart):
     bandwidth_bytes_per_s: Positive
     latency_s: NotNegative
     energy_pj_per_byte: NotNegative
-    achieved_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    achieved_fraction: Fraction = 1.0
 
     @property
     def achieved_bytes_per_s(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hwsim.device import Device
 from hwsim.plugins import load_group
+from hwsim.spec import without_fitted
 from numerics.errors import InputError, nearest_names, unknown_name
 
 
@@ -88,17 +89,32 @@ def _loader() -> Any:
     return loader
 
 
-def get_device(device: str | Path | Mapping[str, Any] | Device, *, overrides: Mapping[str, Any] | None = None) -> Device:
+@cache
+def specs_of_kind(folder: Path, kind: str) -> Mapping[str, Path]:
+    """The YAML specs in a folder that begin with ``kind: KIND``: name → file, in the order of names."""
+    starts = re.compile(rf"^kind:\s*{re.escape(kind)}\s*$", re.MULTILINE)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if starts.search(path.read_text(encoding="utf-8"))}
+
+
+def get_device(
+    device: str | Path | Mapping[str, Any] | Device,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    calibrated: bool = True,
+) -> Device:
     """A device by name, from a YAML file, from a spec's data, or as given.
 
     Args:
         device: name of a bundled device (``"tpu_v1"``), path of a ``.yaml`` file, a mapping, or a device.
         overrides: dotted field → value, applied to the spec before it is validated (``{"array.rows": 128}``). A field's last
-            part is enough where it is unique.
+            part is enough where it is unique. They win over values fitted to measurements.
+        calibrated: with the values under the spec's ``calibrated``; without, the device as it is known with no measurement.
 
     Raises:
         InputError: an unknown name (nearest names listed), a spec that does not validate, an unknown or ambiguous field.
     """
+    if isinstance(device, Device) and not calibrated:
+        raise InputError(f"device {device.name!r}: its fitted values are in their places already; give its name or file")
     if isinstance(device, Device) and not overrides:
         return device
     if isinstance(device, Device):
@@ -120,22 +136,26 @@ def get_device(device: str | Path | Mapping[str, Any] | Device, *, overrides: Ma
         raise InputError(f"{source}: field 'kind' is missing (one of {', '.join(sorted(classes))})")
     if kind not in classes:
         raise unknown_name(f"{source}: kind", str(kind), classes)
+    if not calibrated:
+        data["calibrated"] = {}
     if overrides:
         complete = classes[kind].from_data(data, source=source).spec.model_dump()
         for field, value in overrides.items():
-            _set(data, complete, field, value, source)
+            data = _with_field(data, complete, field, value, source)
     return classes[kind].from_data(data, source=source)
 
 
 def _paths(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     for key, value in data.items():
+        if f"{prefix}{key}" == "calibrated":
+            continue  # fitted values are changed where they apply
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _paths(value, f"{prefix}{key}.")
 
 
-def _set(data: dict[str, Any], complete: Mapping[str, Any], field: str, value: Any, source: str) -> None:
-    """Set a dotted field of ``data``; ``complete`` is the validated spec, which shows the fields left at their defaults."""
+def _with_field(data: dict[str, Any], complete: Mapping[str, Any], field: str, value: Any, source: str) -> dict[str, Any]:
+    """``data`` with a dotted field set; ``complete`` is the validated spec, which shows the fields left at their defaults."""
     paths = list(_paths(complete))
     if field not in paths:
         ends = [p for p in paths if p.endswith(f".{field}")]
@@ -144,6 +164,7 @@ def _set(data: dict[str, Any], complete: Mapping[str, Any], field: str, value: A
         if not ends:
             raise InputError(f"{source}: unknown field {field!r}; {_near_paths(field, paths)}")
         field = ends[0]
+    data = without_fitted(data, field)
     *parents, leaf = field.split(".")
     place: dict[str, Any] = data
     filled: Any = complete
@@ -153,6 +174,7 @@ def _set(data: dict[str, Any], complete: Mapping[str, Any], field: str, value: A
         place[part] = dict(current) if isinstance(current, Mapping) else dict(filled)
         place = place[part]
     place[leaf] = value
+    return data
 
 
 def _near_paths(field: str, paths: list[str]) -> str:

@@ -6,11 +6,11 @@ makes the same or more of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hwsim.operators import Elementwise, Matmul, Normalization, Softmax
+from hwsim.operators import Elementwise, Matmul, Normalization, Op, Softmax
 from hwsim.workload import Workload
 
 
@@ -169,3 +169,71 @@ def plan_residency(workload: Workload, groups: list[Group], capacity_bytes: int)
         if window.max() <= capacity_bytes:
             kept.add(owner)
     return Residency(frozenset(kept), frozenset(internal))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one operator of a group moves, in bytes.
+
+    Attributes:
+        op: the operator.
+        load_bytes, store_bytes: from and to off-chip memory.
+        touched_bytes: all it reads and writes.
+        handed_bytes: results of its own group that it reads as they come, where nothing keeps them.
+        outside_bytes: what it reads that its group did not make.
+        result_bytes: what it writes that its group alone does not use up.
+    """
+
+    op: Op
+    load_bytes: int
+    store_bytes: int
+    touched_bytes: int
+    handed_bytes: int
+    outside_bytes: int
+    result_bytes: int
+
+
+def group_traffic(workload: Workload, group: Group, kept: Residency) -> dict[int, Traffic]:
+    """Operator index → what it moves, for the operators of a group.
+
+    Of several that overwrite one result in place, only the last stores it (``rewritten``).
+    """
+    outputs = {workload.tensors[t].owner for t in workload.outputs}
+    made: set[str] = set()
+    parts: dict[int, Traffic] = {}
+    for index in group.members:
+        op = workload.ops[index]
+        load = store = touched = handed = outside = result = 0
+        for position, name in enumerate(op.inputs):
+            if name in op.inputs[:position]:
+                continue  # read once, used twice
+            owner = workload.tensors[name].owner
+            size = workload.read_bytes(op, position)
+            touched += size
+            if owner in made:
+                handed += 0 if owner in kept.kept else size
+                continue
+            outside += size
+            if owner not in kept.kept:
+                load += size
+        for position, name in enumerate(op.outputs):
+            owner = workload.tensors[name].owner
+            size = workload.write_bytes(op, position)
+            touched += size
+            if owner in kept.internal:
+                continue
+            result += size
+            if owner not in kept.kept or owner in outputs:
+                store += size
+        parts[index] = Traffic(op, load, store, touched, handed, outside, result)
+        made |= {workload.tensors[t].owner for t in op.outputs}
+    for index in _rewritten(workload, group):
+        parts[index] = replace(parts[index], store_bytes=0, result_bytes=0)
+    return parts
+
+
+def _rewritten(workload: Workload, group: Group) -> set[int]:
+    """Operators whose results a later one of the group overwrites in place: only the last version is stored."""
+    chain = [*([] if group.matrix is None else [group.matrix]), *group.streamed]
+    last = {workload.tensors[t].owner: i for i in chain for t in workload.ops[i].outputs}
+    return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from hwsim.memory import Count, NotNegative, SpecPart
 from hwsim.operations import PRIMITIVES
+from hwsim.operators import Op, Scan
+from hwsim.spec import Count, NotNegative, SpecPart
 
 
 def _complete(values: Mapping[str, float]) -> Mapping[str, float]:
@@ -42,6 +43,11 @@ class VectorUnit(SpecPart):
     def cycles(self, operations: Mapping[str, int]) -> float:
         """Cycles to execute these primitive operations on all lanes."""
         return sum(n * self.cycles_per_operation[p] for p, n in operations.items()) / self.lanes
+
+    def op_cycles(self, op: Op) -> float:
+        """Cycles of an operator's primitive operations; a recurrence is no faster than its chain of steps."""
+        work = self.cycles(op.operations)
+        return max(work, op.length * self.scan_step_cycles) if isinstance(op, Scan) else work
 
     def energy_j(self, operations: Mapping[str, int]) -> float:
         """Joules to execute these primitive operations."""

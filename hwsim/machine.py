@@ -1,0 +1,304 @@
+"""What the classes of devices share: their specs, the formats of a workload on them, and the frame of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+
+from hwsim._distribution import VERSION
+from hwsim.device import check_request
+from hwsim.operators import Matmul, Op
+from hwsim.registry import specs_of_kind
+from hwsim.report import OpCost, Report, Span
+from hwsim.spec import MachineSpec, validate_spec
+from hwsim.workload import Workload, chain
+from numerics.errors import InputError, unknown_name
+from numerics.recipes import Recipe, get_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SpecT = TypeVar("SpecT", bound=MachineSpec)
+
+UNMODELLED = ("unmodelled", "collective")
+"""Kinds of operator that are charged only their bytes."""
+
+
+class Machine(Generic[SpecT]):
+    """A device built from a spec. A subclass names its ``kind``, ``spec_class`` and rungs, and says what an operator costs
+    (``simulate``) and how it sums (``computed_recipe``).
+    """
+
+    kind: ClassVar[str]
+    spec_class: ClassVar[type[MachineSpec]]
+    package: ClassVar[str] = "accelerators"
+    """The package whose folder ``specs`` holds the bundled specs."""
+    fidelities: ClassVar[tuple[str, ...]] = ("analytic",)
+    default_fidelity: ClassVar[str] = "analytic"
+
+    def __init__(self, spec: SpecT) -> None:
+        self._spec = spec
+
+    @property
+    def spec(self) -> SpecT:
+        """The validated spec."""
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+        return self._spec.name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}: {self._spec.summary or self.kind})"
+
+    @classmethod
+    def bundled(cls) -> Mapping[str, Path]:
+        """Specs of this kind that come with the package: name → YAML file."""
+        return specs_of_kind(Path(str(resources.files(cls.package) / "specs")), cls.kind)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], *, source: str) -> Self:
+        """The device that a spec's data describes; ``source`` names it in errors."""
+        return cls(validate_spec(cls.spec_class, data, source=source))  # type: ignore[arg-type]
+
+    # --- what it costs ------------------------------------------------------------------------------------------------
+
+    def simulate(
+        self,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        inputs: Any = None,
+        parameters: Any = None,
+    ) -> Report:
+        """What ``workload`` costs; see ``hwsim.device.Device.simulate``."""
+        chosen = check_request(self, fidelity, inputs, parameters)
+        return self._simulate(self.placed(workload), chosen)
+
+    def _simulate(self, workload: Workload, fidelity: str) -> Report:
+        """What a workload that has its formats costs at one rung."""
+        raise NotImplementedError
+
+    def placed(self, workload: Workload) -> Workload:
+        """The workload in the formats it has here: its own, or the device's default formats."""
+        workload.check_operands()
+        return workload if workload.recipe else workload.with_formats(self._spec.default_recipe)
+
+    def matmul_time_s(
+        self,
+        m: Any,
+        n: Any,
+        k: Any,
+        *,
+        batch: Any = 1,
+        recipe: str | Recipe | None = None,
+        fidelity: str | None = None,
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Latency of each of many matmuls, each a workload of its own: what ``simulate`` reports for it.
+
+        Args:
+            m, n, k, batch: sizes, integers or arrays that broadcast against each other.
+            recipe: number formats; the device's default formats otherwise.
+            fidelity: a rung of ``fidelities``.
+
+        Returns:
+            Seconds, in the broadcast shape of the sizes.
+
+        Raises:
+            InputError: a size below one, formats the device lacks.
+        """
+        shapes = matmul_shapes(m, n, k, batch)
+        distinct, places = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
+        times = self._matmul_times(distinct, recipe, fidelity)
+        return times[places].reshape(shapes.shape[:-1])
+
+    def _matmul_times(
+        self, shapes: np.ndarray[Any, Any], recipe: str | Recipe | None, fidelity: str | None
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Seconds for each row (batch, m, n, k) of ``shapes``: one by one, unless a subclass does it at once."""
+        times = np.empty(len(shapes))
+        for i, (batch, m, n, k) in enumerate(shapes.tolist()):
+            workload = chain("matmul", [Matmul(name="matmul", batch=batch, m=m, n=n, k=k)])
+            placed = workload if recipe is None else workload.with_formats(recipe)
+            times[i] = self.simulate(placed, fidelity=fidelity).time_s
+        return times
+
+    def conversions(self, workload: Workload, op: Op, computed: Sequence[str] = ()) -> tuple[float, float]:
+        """(cycles of one lane, joules) to bring operands from the format they are stored in to the one they are consumed in.
+
+        Args:
+            computed: formats of the first operands where the machine computes in others than the workload says.
+
+        Raises:
+            InputError: a conversion that the device cannot do.
+        """
+        cycles = energy = 0.0
+        if op.formats is None:
+            return cycles, energy
+        for position, name in enumerate(op.inputs):
+            tensor = workload.tensors[name]
+            wanted = computed[position] if position < len(computed) else op.formats.operands[position]
+            if tensor.format == wanted:
+                continue
+            change = f"{tensor.format}->{wanted}"
+            if change not in self._spec.conversions:
+                raise InputError(
+                    f"device {self.name!r}: op {op.name!r} needs tensor {name!r} converted {change}, which the device cannot do "
+                    f"(conversions: {', '.join(self._spec.conversions) or 'none'})"
+                )
+            elements = min(tensor.elements, workload.tensors[tensor.owner].elements)
+            conversion = self._spec.conversions[change]
+            cycles += elements * conversion.cycles_per_element
+            energy += elements * conversion.energy_pj_per_element * 1e-12
+        return cycles, energy
+
+    def row(
+        self,
+        op: Op,
+        *,
+        unit: str,
+        start_s: float,
+        compute_cycles: float,
+        stall_cycles: float,
+        overhead_cycles: float,
+        busy_cycles: float,
+        energy_j: Mapping[str, float],
+        bytes: Mapping[str, int],
+        peak_macs_per_cycle: float = 0.0,
+        fused_with: str = "",
+    ) -> OpCost:
+        """One operator of the report: time, utilization and static energy follow from its cycles.
+
+        Args:
+            energy_j: component → joules, static power left out.
+            peak_macs_per_cycle: what the machine could do in this operator's formats (0 for none).
+        """
+        cycles = compute_cycles + stall_cycles + overhead_cycles
+        time_s = cycles / self._spec.clock_hz
+        possible = peak_macs_per_cycle * cycles
+        return OpCost(
+            name=op.name,
+            kind=op.kind,
+            module=op.module,
+            phase=op.phase,
+            format=computed_format(op),
+            unit="memory" if op.kind in UNMODELLED else unit,
+            macs=op.macs,
+            time_s=time_s,
+            cycles=cycles,
+            compute_cycles=compute_cycles,
+            stall_cycles=stall_cycles,
+            overhead_cycles=overhead_cycles,
+            busy_cycles=busy_cycles,
+            energy_j={**energy_j, "static": self._spec.static_power_w * time_s},
+            bytes=bytes,
+            utilization=op.macs / possible if possible else 0.0,
+            start_s=start_s,
+            fused_with=fused_with,
+            modelled=op.kind not in UNMODELLED,
+        )
+
+    def report(
+        self,
+        workload: Workload,
+        rows: Sequence[OpCost],
+        *,
+        fidelity: str,
+        peak_macs_per_s: float,
+        offchip_bandwidth_bytes_per_s: float,
+        spans: Sequence[Span] = (),
+        tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Report:
+        """The report of ``rows``, one an operator in the workload's order."""
+        charged = ("operators marked unmodelled are charged only the bytes they read and write",)
+        return Report(
+            device=self.name,
+            workload=workload.name,
+            fidelity=fidelity,
+            recipe=workload.recipe,
+            clock_hz=self._spec.clock_hz,
+            ops=tuple(rows),
+            peak_macs_per_s=peak_macs_per_s,
+            offchip_bandwidth_bytes_per_s=offchip_bandwidth_bytes_per_s,
+            origin={
+                "time": "calibrated" if self._fitted("time") else "predicted",
+                "energy": "calibrated" if self._fitted("energy") else "predicted",
+            },
+            spec=self._spec.model_dump(mode="json"),
+            version=VERSION,
+            spans=tuple(spans),
+            tables={name: table for name, table in (tables or {}).items() if table},
+            peak_memory_bytes=dict(workload.peak_memory().by_role),
+            notes=(*(charged if any(not row.modelled for row in rows) else ()), *notes),
+        )
+
+    def _fitted(self, what: str) -> bool:
+        """Whether any fitted field of the spec bears on time or on energy."""
+        return any(("energy" in field or "power" in field) == (what == "energy") for field in self._spec.fitted_fields)
+
+    # --- what it computes ---------------------------------------------------------------------------------------------
+
+    def emulate(
+        self,
+        module: nn.Module,
+        recipe: str | Recipe | None = None,
+        *,
+        fidelity: str | None = None,
+        example_inputs: Any = None,
+        seed: int = 0,
+    ) -> nn.Module:
+        """``module`` as the machine computes it; see ``hwsim.device.Device.emulate``."""
+        import numerics
+
+        if fidelity not in (None, *self.fidelities):
+            raise unknown_name(f"fidelity (device {self.name!r})", str(fidelity), self.fidelities)
+        chosen = self.computed_recipe(self._spec.default_recipe if recipe is None else get_recipe(recipe))
+        return numerics.emulate(module, chosen, example_inputs=example_inputs, seed=seed)
+
+    def computed_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe as the machine computes it: operands in formats that it multiplies, sums made as it makes them.
+
+        Raises:
+            InputError: formats that the machine neither multiplies nor converts, sums that it does not make.
+        """
+        raise NotImplementedError
+
+
+def computed_format(op: Op) -> str:
+    """What an operator computes in, for the report: operands and accumulator of a product, the operand's format otherwise."""
+    if op.formats is None or not op.formats.operands:
+        return ""
+    return str(op.formats) if op.is_matrix else op.formats.operands[0]
+
+
+@cache
+def format_bytes(name: str) -> float:
+    """Bytes of one element in a format."""
+    from numerics.formats import get_format
+
+    return float(get_format(name).bits) / 8
+
+
+def matmul_shapes(m: Any, n: Any, k: Any, batch: Any = 1) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Sizes as one integer array (…, 4) of batch, m, n, k.
+
+    Raises:
+        InputError: a size that is no integer of one or above, sizes that do not broadcast.
+    """
+    named = {"batch": np.asarray(batch), "m": np.asarray(m), "n": np.asarray(n), "k": np.asarray(k)}
+    for name, sizes in named.items():
+        if not np.issubdtype(sizes.dtype, np.integer) or (sizes < 1).any():
+            wrong = sizes if not np.issubdtype(sizes.dtype, np.integer) else sizes[sizes < 1]
+            raise InputError(f"{name}: expected integers ≥ 1, got {np.ravel(wrong)[:1].tolist()}")
+    try:
+        return np.stack(np.broadcast_arrays(*named.values()), axis=-1).astype(np.int64)
+    except ValueError:
+        shapes = ", ".join(f"{name} {sizes.shape}" for name, sizes in named.items())
+        raise InputError(f"sizes: expected shapes that broadcast, got {shapes}") from None
