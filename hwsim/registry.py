@@ -147,10 +147,8 @@ def get_device(
 
 def _paths(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     for key, value in data.items():
-        if f"{prefix}{key}" == "calibrated":
-            continue  # fitted values are changed where they apply
         yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{key}" != "calibrated":  # fitted values are changed where they apply
             yield from _paths(value, f"{prefix}{key}.")
 
 

@@ -538,7 +538,7 @@ def test_values_given_to_a_rung_without_values():
         ),
         ({"memory__weight__retained_capacity_bytes": 5}, r"only the input scratchpad retains"),
         ({"vector_unit__cycles_per_operation": {"add": 1}}, r"missing: multiply"),
-        ({"calibrated": {"a": {"data": "x", "values": {"memory.off_chip.speed": 1}}}}, r"unknown field .memory.off_chip.speed."),
+        ({"calibrated": {"a": {"data": "x", "values": {"memory.off_chip.speed": 1}}}}, r"unknown field 'memory.off_chip.speed'"),
     ],
 )
 def test_a_bad_spec_is_one_clear_line(change, message):
