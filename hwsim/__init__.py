@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hwsim.device import Device
     from hwsim.registry import device_names, get_device
     from hwsim.report import Report
+    from hwsim.serving import Serving, serve
     from hwsim.tracing.torch import trace
     from hwsim.workload import Tensor, Workload
     from numerics.errors import InputError
@@ -30,11 +31,13 @@ _HOME = {
     "InputError": "numerics.errors",
     "Recipe": "numerics.recipes",
     "Report": "hwsim.report",
+    "Serving": "hwsim.serving",
     "Tensor": "hwsim.workload",
     "Workload": "hwsim.workload",
     "device_names": "hwsim.registry",
     "get_device": "hwsim.registry",
     "load_workload": "hwsim.api",
+    "serve": "hwsim.serving",
     "simulate": "hwsim.api",
     "trace": "hwsim.tracing.torch",
 }
@@ -44,12 +47,14 @@ __all__ = [
     "InputError",
     "Recipe",
     "Report",
+    "Serving",
     "Tensor",
     "Workload",
     "__version__",
     "device_names",
     "get_device",
     "load_workload",
+    "serve",
     "simulate",
     "trace",
     "zoo",

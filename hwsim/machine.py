@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,6 +30,20 @@ UNMODELLED = ("unmodelled", "collective")
 """Kinds of operator that are charged only their bytes."""
 
 
+@dataclass(frozen=True)
+class Fittable:
+    """Fields of a kind of machine that measurements can determine.
+
+    Attributes:
+        operators: the measured operators that bear on them (names of ``hwsim.scoreboard``'s single operators; empty: whatever
+            a target says).
+        ranges: dotted field of the spec → (least, largest) value that makes sense.
+    """
+
+    operators: tuple[str, ...]
+    ranges: Mapping[str, tuple[float, float]]
+
+
 class Machine(Generic[SpecT]):
     """A device built from a spec. A subclass names its ``kind``, ``spec_class`` and rungs, and says what an operator costs
     (``simulate``) and how it sums (``computed_recipe``).
@@ -40,6 +55,8 @@ class Machine(Generic[SpecT]):
     """The package whose folder ``specs`` holds the bundled specs."""
     fidelities: ClassVar[tuple[str, ...]] = ("analytic",)
     default_fidelity: ClassVar[str] = "analytic"
+    fittable: ClassVar[Mapping[str, Fittable]] = {}
+    """Name of a fit, as under the spec's ``calibrated`` → its fields."""
 
     def __init__(self, spec: SpecT) -> None:
         self._spec = spec

@@ -1,0 +1,71 @@
+"""Serving figures against sums over every step, and against sizes known from the models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hwsim import serve
+from hwsim.api import workload_from
+from hwsim.cli import main
+from hwsim.registry import get_device
+from numerics import InputError
+
+
+def test_all_steps_from_three_are_the_sum_of_each():
+    device = get_device("tpu_v1")
+    served = serve("gpt2", device=device, batch=2, prompt_tokens=40, output_tokens=12)
+    steps = [device.simulate(workload_from("gpt2", batch=2, kv_len=length, phase="decode")).time_s for length in range(40, 51)]
+    assert served.time_per_output_token_s == pytest.approx(sum(steps) / 11, rel=2e-3)
+    assert (served.first_step_s, served.last_step_s) == (steps[0], steps[-1])
+    first = device.simulate(workload_from("gpt2", batch=2, seq_len=40, phase="prefill")).time_s
+    assert served.time_to_first_token_s == first
+    assert served.latency_s == pytest.approx(first + sum(steps), rel=2e-3)
+    assert served.tokens_per_s == pytest.approx(2 * 12 / served.latency_s)
+    assert served.decode_tokens_per_s == pytest.approx(2 / served.time_per_output_token_s)
+
+
+def test_bytes_are_those_of_the_architecture():
+    """Llama 3 8B: 32 layers of 8 key/value heads of 128; int8 on this device."""
+    served = serve("llama3_8b", device="tpu_v1", batch=3, prompt_tokens=100, output_tokens=21, fidelity="analytic")
+    assert served.kv_cache_bytes == 3 * 32 * 2 * 8 * 128 * (100 + 20)
+    assert served.weight_bytes == pytest.approx(8.03e9, rel=1e-3)
+    assert served.decode_bandwidth_use is None  # the memory of that rung is ideal
+
+
+def test_one_output_token_needs_no_step():
+    served = serve("gpt2", device="tpu_v1", prompt_tokens=16, output_tokens=1)
+    assert served.time_per_output_token_s == served.decode_tokens_per_s == served.decode_energy_j == 0
+    assert served.latency_s == served.time_to_first_token_s
+    assert 0 < served.decode_bandwidth_use <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["resnet50", "--device", "tpu_v1"], "seq_len: not an option of resnet50"),
+        (["gpt2", "--device", "tpu_v1", "--output", "0"], "output_tokens: expected an integer ≥ 1, got 0"),
+        (["gpt2", "--device", "tpu_v9"], "unknown name 'tpu_v9'"),
+    ],
+)
+def test_bad_requests_are_one_line(capsys, words, message):
+    assert main(["serve", *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_the_command_prints_what_the_function_returns(capsys):
+    words = ["serve", "gpt2", "--device", "tpu_v1", "--prompt", "16", "--output", "3"]
+    assert main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["serving"][0]
+    served = serve("gpt2", device="tpu_v1", prompt_tokens=16, output_tokens=3)
+    assert data == served.to_dict()
+    assert main(words) == 0
+    assert "time to first token" in capsys.readouterr().out
+
+
+def test_sizes_must_be_whole():
+    with pytest.raises(InputError, match="batch: expected an integer ≥ 1, got 1.5"):
+        serve("gpt2", device="tpu_v1", batch=1.5)
