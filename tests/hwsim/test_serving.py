@@ -67,5 +67,5 @@ def test_the_command_prints_what_the_function_returns(capsys):
 
 
 def test_sizes_must_be_whole():
-    with pytest.raises(InputError, match="batch: expected an integer ≥ 1, got 1.5"):
+    with pytest.raises(InputError, match=r"batch: expected an integer ≥ 1, got 1\.5"):
         serve("gpt2", device="tpu_v1", batch=1.5)
