@@ -105,7 +105,11 @@ class Machine(Generic[SpecT]):
     def placed(self, workload: Workload) -> Workload:
         """The workload in the formats it has here: its own, or the device's default formats."""
         workload.check_operands()
-        return workload if workload.recipe else workload.with_formats(self._spec.default_recipe)
+        if workload.recipe:
+            return workload
+        recipe = self._spec.default_recipe
+        key = "formats", tuple(sorted(recipe.formats.items()))
+        return workload.derived(key, lambda: workload.with_formats(recipe))
 
     def matmul_time_s(
         self,

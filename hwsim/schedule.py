@@ -54,6 +54,10 @@ def form_groups(workload: Workload) -> list[Group]:
     A vector operator *streams* when it works element by element (or on whole rows of a matmul's result) on tensors as large
     as the result, all made in the group. It runs in the *background* of a matrix operator when neither waits for the other.
     """
+    return list(workload.derived("groups", lambda: _form_groups(workload)))
+
+
+def _form_groups(workload: Workload) -> list[Group]:
     ops, needs = workload.ops, workload.dependencies
     groups: list[Group] = []
     current: _Open | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from hwsim.expansion import expand_attention
 from hwsim.operators import (
@@ -27,6 +27,8 @@ from hwsim.operators import (
 from numerics.errors import InputError, unknown_name
 from numerics.formats import get_format, is_float
 from numerics.recipes import Recipe, get_recipe
+
+T = TypeVar("T")
 
 SCHEMA = "hwsim.workload"
 SCHEMA_VERSION = 1
@@ -297,6 +299,9 @@ class Workload:
 
     def peak_memory(self) -> PeakMemory:
         """The most bytes alive at once when each tensor lives from its first write to its last use."""
+        return self.derived("peak_memory", self._peak_memory)
+
+    def _peak_memory(self) -> PeakMemory:
         end = len(self.ops)
         if not end:
             return PeakMemory(0, "", {})
@@ -388,8 +393,18 @@ class Workload:
             ops.append(replace(op, formats=OpFormats(operands, chosen.format_for("accumulator", op.module))))
         return replace(self, ops=tuple(ops), tensors=tensors, recipe=chosen.name)
 
+    def derived(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once for each ``key`` and kept with this workload, which never changes."""
+        kept: dict[Hashable, Any] = self.__dict__.setdefault("_derived", {})
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
+
     def expanded(self) -> Workload:
         """A copy in which every composite (attention) is replaced by the matmuls and softmax it consists of."""
+        return self.derived("expanded", self._with_parts)
+
+    def _with_parts(self) -> Workload:
         if not any(isinstance(op, Attention) for op in self.ops):
             return self
         tensors = dict(self.tensors)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -80,6 +81,7 @@ class Schedule:
         threshold_bits: of its threshold; 0 for a node without one.
         instructions: by cycle, then by cell.
         result: the bit that is the node's output.
+        count: bits of the number of ones that it ends with, the lowest first; empty for a node with one bit of output.
     """
 
     inputs: int
@@ -88,13 +90,14 @@ class Schedule:
     threshold_bits: int
     instructions: tuple[Instruction, ...]
     result: int
+    count: tuple[int, ...] = ()
 
     @property
     def cycles(self) -> int:
         """From the first instruction through the last."""
         return self.instructions[-1].cycle + 1
 
-    @property
+    @cached_property
     def stored_bits(self) -> int:
         """The most bits that cells computed and that are read again in a later cycle."""
         last = {source: each.cycle for each in self.instructions for source in each.sources}
@@ -105,6 +108,14 @@ class Schedule:
                     change[each.cycle + 1] += 1
                     change[last[bit] + 1] -= 1
         return int(np.cumsum(change).max())
+
+    @cached_property
+    def register_accesses(self) -> int:
+        """Bits that cells read of what was stored (computed bits and the threshold) and bits that they store for later."""
+        read = [source for each in self.instructions for source in each.sources if source >= self.inputs]
+        kept = set(read) | {self.result, *self.count}
+        written = sum((each.output in kept) + (each.state in kept) for each in self.instructions)
+        return len(read) + written
 
     def run(self, x: Any, w: Any = True, *, threshold: Any = 0) -> NDArray[np.bool_]:
         """Outputs of nodes.
@@ -122,8 +133,23 @@ class Schedule:
         """
         return self.play(x, w, threshold=threshold).output[-1]
 
+    def counted(self, x: Any, w: Any = True) -> NDArray[np.int64]:
+        """Numbers of products that are +1, of a schedule that ends with a count: integers of shape (batch,).
+
+        Raises:
+            InputError: a node that ends with one bit; and as ``run``.
+        """
+        if not self.count:
+            raise InputError("count: this node ends with one bit and no count; take schedule_count")
+        _, memory = self._execute(x, w, 0)
+        return np.sum([memory[bit].astype(np.int64) << place for place, bit in enumerate(self.count)], axis=0)
+
     def play(self, x: Any, w: Any = True, *, threshold: Any = 0) -> Played:
         """As ``run``, with all that cells saw and showed."""
+        return self._execute(x, w, threshold)[0]
+
+    def _execute(self, x: Any, w: Any, threshold: Any) -> tuple[Played, dict[int, NDArray[np.bool_]]]:
+        """What cells saw and showed, and every bit by its number."""
         bits = as_bits("x", x)
         if bits.ndim != 2 or bits.shape[1] != self.inputs:
             raise InputError(f"x: expected shape (batch, {self.inputs}), got {bits.shape}")
@@ -149,7 +175,7 @@ class Schedule:
             memory[each.output] = output[index]
             if each.state != NO_BIT:
                 memory[each.state] = state[index]
-        return Played(seen, weighed, output, state)
+        return Played(seen, weighed, output, state), memory
 
 
 def schedule_neuron(inputs: int, *, cell_inputs: int, cells: int = 1) -> Schedule:
@@ -176,6 +202,19 @@ def schedule_neuron(inputs: int, *, cell_inputs: int, cells: int = 1) -> Schedul
     pairs = [(count[i] if i < len(count) else ZERO, inputs + i) for i in range(threshold_bits)]
     outputs, _, _ = plan.job(Operation.COMPARE, pairs, ONE, ready, carry_out=False)
     return Schedule(inputs, cell_inputs, cells, threshold_bits, plan.placed(cells), outputs[-1])
+
+
+def schedule_count(inputs: int, *, cells: int = 1) -> Schedule:
+    """The number of products that are +1, of cells with three inputs or more; bits of the result in ``count``.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    _check("inputs", inputs, 2)
+    _check("cells", cells, 1)
+    plan = _Plan(inputs)
+    count, _ = plan.count(tuple(range(inputs)))
+    return Schedule(inputs, 3, cells, 0, plan.placed(cells), count[-1], tuple(count))
 
 
 def schedule_max_pool(inputs: int, *, cell_inputs: int) -> Schedule:
