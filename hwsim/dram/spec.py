@@ -19,6 +19,10 @@ Cycles = Annotated[int, Field(ge=0, strict=True)]
 ROUNDING_GUARD = 0.025
 """Share of a clock cycle by which a time may exceed whole cycles without costing another (JEDEC SPD annex L, rounding)."""
 
+MOST_UNITS, MOST_BANKS, MOST_BYTES, MOST_CYCLES = 1024, 4096, 1 << 60, 10**9
+"""Beyond any memory; bounds that keep counts in 64 bits and tables small."""
+_MEANT = {"channels": "channels and pseudo-channels", "ranks": "banks of a unit", "rows": "bytes"}
+
 
 class Timing(SpecPart):
     """A minimum time: ``ns`` in whole clock cycles, or ``cycles`` where those are more.
@@ -121,7 +125,7 @@ class DramSpec(SpecPart):
             ``column``, ``channel`` and ``pseudo``, split where a number of bits follows a name
             (``row:rank:bank:column:channel:column2:group``).
         bank_hash: ``xor``: the bank's number (groups included) is XORed with the row's lowest bits.
-        channel_hash: ``multiplicative``: the channel is rotated by a hash of all higher bits.
+        channel_hash: ``multiplicative``: channel and pseudo-channel are rotated by a hash of all higher bits.
         window: requests of each kind that a unit's controller chooses from.
         write_high, write_low: waiting writes at which it turns to writing, and back.
         row_hit_limit: accesses to an open row that may overtake an older one to another row of the bank.
@@ -166,7 +170,9 @@ class DramSpec(SpecPart):
         if self.width_bits % 8:
             raise ValueError(f"width_bits: expected whole bytes, got {self.width_bits}")
         if self.burst_length % self.bits_per_clock:
-            raise ValueError(f"burst_length: expected a multiple of bits_per_clock {self.bits_per_clock}, got {self.burst_length}")
+            raise ValueError(
+                f"burst_length: expected a multiple of bits_per_clock {self.bits_per_clock}, got {self.burst_length}"
+            )
         if self.row_bytes % self.burst_bytes:
             raise ValueError(f"row_bytes: expected a multiple of the {self.burst_bytes} bytes of a burst, got {self.row_bytes}")
         if not self.write_low < self.write_high <= self.window:
@@ -176,12 +182,27 @@ class DramSpec(SpecPart):
         banks = self.bank_groups * self.banks_per_group
         if self.bank_hash == "xor" and banks & (banks - 1):
             raise ValueError(f"bank_hash: xor takes a power of two of banks, got {banks}")
+        for name, value, most in (
+            ("channels", self.units, MOST_UNITS),
+            ("ranks", self.ranks * banks, MOST_BANKS),
+            ("rows", self.capacity_bytes, MOST_BYTES),
+        ):
+            if value > most:
+                raise ValueError(f"{name}: expected at most {most} {_MEANT[name]} in all, got {value}")
         parse_mapping(self.mapping, self.sizes)
         times = self.cycles
+        longest = max(times, key=lambda name: times[name])
+        if times[longest] > MOST_CYCLES:
+            raise ValueError(f"timings.{longest}: expected at most {MOST_CYCLES} clock cycles, got {times[longest]}")
         if times["t_refi"] <= times["t_rfc"] + times["t_rp_ab"] + times["t_rc"] and self.refresh != "none":
             raise ValueError("timings.t_refi: expected more than t_rfc + t_rp + t_rc, which would leave no time for data")
         if times["t_rc"] < times["t_ras"]:
             raise ValueError(f"timings.t_rc: expected t_ras ({times['t_ras']} cycles) or more, got {times['t_rc']} cycles")
+        for name in ("t_ccd", "t_rrd", "t_wtr"):
+            if times[f"{name}_l"] < times[f"{name}_s"]:
+                raise ValueError(
+                    f"timings.{name}_l: expected {name}_s ({times[f'{name}_s']} cycles) or more, got {times[f'{name}_l']} cycles"
+                )
         if self.refresh == "per_bank" and (self.timings.t_rfc_pb is None or self.timings.t_rrefd is None):
             raise ValueError("refresh: per_bank takes timings.t_rfc_pb and timings.t_rrefd")
         if self.refresh == "per_bank" and times["t_refi"] // banks <= times["t_rc"] + times["t_rp"]:
@@ -273,13 +294,9 @@ class DramSpec(SpecPart):
 
 @cache
 def _presets() -> dict[str, dict[str, Any]]:
-    from hwsim.registry import _loader
+    from hwsim.registry import read_spec
 
-    import yaml
-
-    text = resources.files("hwsim").joinpath("data/dram_timings.yaml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = yaml.load(text, Loader=_loader())
-    return found
+    return read_spec(str(resources.files("hwsim").joinpath("data/dram_timings.yaml")))
 
 
 def preset_names() -> list[str]:
@@ -302,11 +319,9 @@ def _merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     """``base`` with what is given in its place; sections are merged field by field, a timing is replaced whole."""
     merged = {**base, **given}
     for section in ("timings", "energy"):
-        value = given.get(section)
-        if isinstance(value, SpecPart):
-            value = value.model_dump()
-        if isinstance(value, Mapping):
-            merged[section] = {**base[section], **value}
+        below, above = (x.model_dump() if isinstance(x, SpecPart) else x for x in (base.get(section), given.get(section)))
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            merged[section] = {**below, **above}
     return merged
 
 
@@ -328,4 +343,4 @@ def dram_spec(spec: str | Mapping[str, Any] | DramSpec, **changes: Any) -> DramS
         data = dict(spec)
     else:
         raise InputError(f"spec: expected a preset's name, its data or a DramSpec, got {type(spec).__name__}")
-    return validate_spec(DramSpec, _merged(data, changes) if set(changes) & set(data) else {**data, **changes}, source="dram")
+    return validate_spec(DramSpec, _merged(data, changes), source="dram")
