@@ -56,6 +56,9 @@ class MatrixWork:
         energy_j: component → joules of the engine and its memories (off-chip, vector unit and static power apart).
         bytes: on-chip memory level → bytes read and written.
         mapping: a row of the report's table ``mapping``.
+        prefetched_bytes: those of ``load_bytes`` that arrive beside the work even where transfers are serial.
+        run_bytes, stride_bytes: how a tile lies in off-chip memory, runs of so many bytes at that stride (None: in one piece);
+            a banked DRAM (``off_chip.dram``) asks.
     """
 
     compute_cycles: float
@@ -66,6 +69,9 @@ class MatrixWork:
     energy_j: Mapping[str, float] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)
     mapping: Mapping[str, Any] = field(default_factory=dict)
+    prefetched_bytes: float = 0.0
+    run_bytes: int | None = None
+    stride_bytes: int | None = None
 
 
 EngineT = TypeVar("EngineT", bound=EngineSpec)
@@ -138,10 +144,9 @@ class MatrixEngine(Machine[EngineT]):
     ) -> tuple[dict[int, OpCost], MatrixWork | None]:
         """The rows of one group. Each operator's share is what the group takes longer for it."""
         spec = self.spec
-        per_cycle = spec.off_chip.achieved_bytes_per_s / spec.clock_hz
         latency = spec.off_chip.latency_s * spec.clock_hz
         serial_transfers = spec.transfers == "serial"
-        engine = moved = vector = ended = 0.0
+        engine = moved = vector = ended = ahead = 0.0
         work: MatrixWork | None = None
         rows: dict[int, OpCost] = {}
         first = [] if group.matrix is None else [group.matrix]
@@ -170,10 +175,14 @@ class MatrixEngine(Machine[EngineT]):
                 vector += busy
                 peak = 0.0
             off_chip = round(load + store)
+            pattern = _pattern(work if index == group.matrix else None, load, store)
+            per_cycle = spec.off_chip.achieved_bytes_per_s_for(**pattern) / spec.clock_hz
+            if index == group.matrix and work is not None and fidelity != "analytic":
+                ahead = work.prefetched_bytes / per_cycle
             moved += off_chip / per_cycle + (latency if off_chip and not moved else 0.0)
             transfers = moved if fidelity != "analytic" else 0.0
             active = max(engine, vector)
-            body = active + transfers if serial_transfers else max(active, transfers)
+            body = max(active, ahead) + (transfers - ahead) if serial_transfers else max(active, transfers)
             share = body - ended
             compute = min(share, max(0.0, active - ended)) if not serial_transfers else min(share, busy)
             ended = body
@@ -185,7 +194,7 @@ class MatrixEngine(Machine[EngineT]):
                 stall_cycles=share - compute,
                 overhead_cycles=overhead,
                 busy_cycles=busy,
-                energy_j={**energy, "off_chip": off_chip * spec.off_chip.energy_pj_per_byte * 1e-12},
+                energy_j={**energy, "off_chip": spec.off_chip.transfer_energy_j(off_chip, **pattern)},
                 bytes={"off_chip": off_chip, **levels},
                 peak_macs_per_cycle=peak,
                 fused_with=workload.ops[group.matrix].name if index in group.streamed and group.matrix is not None else "",
@@ -232,3 +241,13 @@ class MatrixEngine(Machine[EngineT]):
             duration = min(length, moved / self.spec.off_chip.achieved_bytes_per_s)
             found.append(Span("off_chip", next(iter(rows.values())).name, start, duration, {"bytes": moved}))
         return found
+
+
+def _pattern(work: MatrixWork | None, load: float, store: float) -> dict[str, Any]:
+    """How an operator's bytes come and go: the share written, the tensors that take turns, the runs of a tile."""
+    if load + store <= 0:
+        return {}
+    found: dict[str, Any] = {"write_fraction": store / (load + store), "streams": 2 if work is None else 3}
+    if work is not None and work.run_bytes is not None:
+        found |= {"run_bytes": work.run_bytes, "stride_bytes": work.stride_bytes}
+    return found
