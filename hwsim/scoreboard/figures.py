@@ -21,6 +21,10 @@ def _power(report: Report, ops: Sequence[OpCost]) -> float:
     return sum(op.energy_total_j for op in ops) / _time(report, ops)
 
 
+def _chip_power(report: Report, ops: Sequence[OpCost]) -> float:
+    return sum(op.energy_total_j - op.energy_j.get("off_chip", 0.0) for op in ops) / _time(report, ops)
+
+
 def _per_second(report: Report, ops: Sequence[OpCost]) -> float:
     return 1 / _time(report, ops)
 
@@ -33,11 +37,12 @@ FIGURES: Mapping[str, Callable[[Report, Sequence[OpCost]], float]] = {
     "time_s": _time,
     "processing_time_s": _processing_time,
     "power_w": _power,
+    "chip_power_w": _chip_power,
     "runs_per_s": _per_second,
     "ops_per_s": _ops_per_second,
 }
 """Name → function of a report and of those of its operators that the measurement is about. ``processing_time_s`` leaves out
-the time lost to memory; ``runs_per_s`` is how often the whole runs a second, whatever its batch; ``ops_per_s`` counts a MAC as
+the time lost to memory; ``chip_power_w`` leaves out off-chip memory; ``runs_per_s`` is how often the whole runs a second, whatever its batch; ``ops_per_s`` counts a MAC as
 two."""
 
 PER_ELEMENT = "elements_per_s"

@@ -1,0 +1,1 @@
+"""Convolution engines (NVDLA): spec, multiplier array, convolution buffer, arithmetic, device."""

@@ -1,0 +1,1 @@
+"""Row-stationary arrays (Eyeriss): spec, mapping with its closed forms, run-length compression, arithmetic, device."""
