@@ -42,8 +42,8 @@ FIGURES: Mapping[str, Callable[[Report, Sequence[OpCost]], float]] = {
     "ops_per_s": _ops_per_second,
 }
 """Name → function of a report and of those of its operators that the measurement is about. ``processing_time_s`` leaves out
-the time lost to memory; ``chip_power_w`` leaves out off-chip memory; ``runs_per_s`` is how often the whole runs a second, whatever its batch; ``ops_per_s`` counts a MAC as
-two."""
+the time lost to memory, ``chip_power_w`` the off-chip memory; ``runs_per_s`` is how often the whole runs a second, whatever
+its batch; ``ops_per_s`` counts a MAC as two."""
 
 PER_ELEMENT = "elements_per_s"
 """The figure that needs the workload as well: elements of its results a second."""
