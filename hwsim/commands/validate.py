@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="your own measurements instead, on the device of --device")
     parser.add_argument("--trace", metavar="FILE", help="a torch.profiler trace instead, on the device of --device")
     parser.add_argument("--device", metavar="NAME_OR_FILE", help="the device that --csv or --trace is held against")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="of --csv or --trace: show the N longest (0: all)")
     parser.add_argument("--out", metavar="DIR", help="write scoreboard.json and scoreboard.png there")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the scores, and write them if asked."""
     from hwsim.progress import stage
     from hwsim.scoreboard import load_target, score_target, target_files
-    from hwsim.views.scoreboard import print_scores, save_scores, scoreboard_data
+    from hwsim.views.scoreboard import print_points, print_scores, save_scores, scoreboard_data
 
     own = [name for name in ("csv", "trace") if getattr(arguments, name)]
     if len(own) > 1:
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         for name, title in titles.items():
             print(f"{name:<{width}}  {title}")
         return 0
+    if arguments.top < 0:
+        raise InputError(f"--top: expected an integer ≥ 0, got {arguments.top}")
     _options.writable(arguments.out)
     if own:
         path = Path(getattr(arguments, own[0]))
@@ -65,6 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(scoreboard_data(scores), indent=1, allow_nan=False))
     else:
+        if own:
+            print_points(scores[0], most=arguments.top or None)
+            print()
         print_scores(scores)
         if files:
             print("\nwritten:")

@@ -216,8 +216,8 @@ def score_points(name: str, points: Sequence[Point], device: str | Path, *, figu
     """Scores of measurements that no target describes, for each operator and all together; nothing is fitted."""
     machine = get_device(device)
     data = machine.spec.model_dump()
-    shipped = np.concatenate([predict(data, [point], figure) for point in points])
-    bare = np.concatenate([predict(_bare(device), [point], figure) for point in points])
+    shipped = predict(data, points, figure)
+    bare = predict(_bare(device), points, figure)
     measured = np.array([point.measured[figure] for point in points])
     origin: Origin = "predicted" if np.array_equal(shipped, bare) else "calibrated"
     kinds = [point.row.get("operator", point.label) for point in points]

@@ -13,6 +13,7 @@ from hwsim.scoreboard.scores import Score
 from hwsim.views.files import prepare_folder
 from hwsim.views.style import GRID, INK, MUTED, PALETTE, PAPER
 from hwsim.views.table import WIDTH_OF_FILES
+from hwsim.views.units import counted, shorten, si
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,6 +84,34 @@ def print_scores(scores: Sequence[Score], console: Console | None = None) -> Non
             style="dim",
         )
     )
+
+
+def print_points(score: Score, *, most: int | None = None, console: Console | None = None) -> None:
+    """Print the points of a score, measured beside modelled; ``most`` limits it to the largest measured values."""
+    from rich import box
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    if console is None:
+        console = RichConsole() if sys.stdout.isatty() else RichConsole(width=WIDTH_OF_FILES)
+    unit = "s" if score.figure == "time" else ""
+    places = list(range(len(score.measured)))
+    if most is not None:
+        places = sorted(sorted(places, key=lambda i: -score.measured[i])[:most])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for title in ("point", "measured", "modelled", "error"):
+        table.add_column(title, justify="left" if title == "point" else "right", overflow="fold")
+    for i in places:
+        measured, modelled = score.measured[i], score.modelled[i]
+        error = f"{100 * (modelled / measured - 1):+.0f} %"
+        table.add_row(Text(shorten(score.labels[i], 70)), Text(si(measured, unit)), Text(si(modelled, unit)), Text(error))
+    console.print(table)
+    left = len(score.measured) - len(places)
+    if left:
+        console.print(Text(f"… {counted(left, 'smaller one')}", style="dim"))
+    total = sum(score.measured), sum(score.modelled)
+    console.print(Text(f"together: measured {si(total[0], unit)}, modelled {si(total[1], unit)}", style="dim"))
 
 
 def plot_scores(scores: Sequence[Score]) -> Figure:
