@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hwsim import zoo as zoo
     from hwsim.api import load_workload, simulate
     from hwsim.device import Device
+    from hwsim.planning import MemoryPlan, plan_memory
     from hwsim.registry import device_names, get_device
     from hwsim.report import Report
     from hwsim.serving import Serving, serve
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Device": "hwsim.device",
     "InputError": "numerics.errors",
+    "MemoryPlan": "hwsim.planning",
     "Recipe": "numerics.recipes",
     "Report": "hwsim.report",
     "Serving": "hwsim.serving",
@@ -37,6 +39,7 @@ _HOME = {
     "device_names": "hwsim.registry",
     "get_device": "hwsim.registry",
     "load_workload": "hwsim.api",
+    "plan_memory": "hwsim.planning",
     "serve": "hwsim.serving",
     "simulate": "hwsim.api",
     "trace": "hwsim.tracing.torch",
@@ -45,6 +48,7 @@ _HOME = {
 __all__ = [
     "Device",
     "InputError",
+    "MemoryPlan",
     "Recipe",
     "Report",
     "Serving",
@@ -54,6 +58,7 @@ __all__ = [
     "device_names",
     "get_device",
     "load_workload",
+    "plan_memory",
     "serve",
     "simulate",
     "trace",

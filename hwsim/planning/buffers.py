@@ -56,6 +56,43 @@ def buffers_of(workload: Workload, roles: Iterable[str]) -> dict[str, Buffer]:
     return found
 
 
+def with_parts(workload: Workload) -> Workload:
+    """The workload in which a tensor that is only read in parts is written as these parts, each with memory of its own.
+
+    So the three parts of a projection to queries, keys and values end their lives one by one. A tensor is left whole when it is
+    an input or output of the workload, when several operators write it, when anything reads all of it, or when its parts are
+    larger together than it is.
+    """
+    lifetimes, end = workload.lifetimes, len(workload.ops)
+    writers: dict[str, list[int]] = {}
+    parts: dict[str, dict[str, None]] = {}
+    for index, op in enumerate(workload.ops):
+        for name in op.outputs:
+            writers.setdefault(workload.tensors[name].owner, []).append(index)
+        for name in op.inputs:
+            parts.setdefault(workload.tensors[name].owner, {})[name] = None
+    split: dict[str, tuple[str, ...]] = {}
+    for owner, names in parts.items():
+        first, last = lifetimes[owner]
+        written = writers.get(owner, [])
+        if len(names) < 2 or owner in names or len(written) != 1 or first < 0 or last >= end:
+            continue
+        if (
+            owner in workload.ops[written[0]].outputs
+            and sum(workload.tensors[n].bytes for n in names) <= workload.tensors[owner].bytes
+        ):
+            split[owner] = tuple(names)
+    if not split:
+        return workload
+    own = {name for names in split.values() for name in names}
+    tensors = {n: replace(t, storage="") if n in own else t for n, t in workload.tensors.items()}
+    ops = []
+    for op in workload.ops:
+        outputs = tuple(part for name in op.outputs for part in split.get(name, (name,)))
+        ops.append(op if outputs == op.outputs else replace(op, outputs=outputs))
+    return replace(workload, ops=tuple(ops), tensors=tensors)
+
+
 def overwrites(workload: Workload, op: Op) -> bool:
     """Whether the operator may write its result over an operand: element by element, or whole rows once they are read."""
     if isinstance(op, Elementwise):

@@ -65,19 +65,13 @@ class Chain:
     over: tuple[str, ...] = ()
 
 
-def find_chains(workload: Workload, tiling: Tiling) -> list[Chain]:
-    """The chains in execution order; no operator is in two."""
-    found: list[Chain] = []
-    index = 0
-    while index < len(workload.ops):
-        for build in (_heads, _tokens, _images):
-            chain = build(workload, index, tiling)
-            if chain is not None:
-                found.append(chain)
-                index = chain.last
-                break
-        index += 1
-    return found
+def chains_at(workload: Workload, start: int, tiling: Tiling) -> list[Chain]:
+    """The chains that begin with operator ``start``, the longest first; each of them may be taken or left."""
+    for build in (_heads, _tokens, _images):
+        found = build(workload, start, tiling)
+        if found:
+            return found
+    return []
 
 
 def tiled(buffers: Mapping[str, Buffer], chain: Chain) -> dict[str, Buffer]:
@@ -124,27 +118,29 @@ def _between(workload: Workload, first: int, last: int) -> list[str]:
 
 
 def _dying(workload: Workload, first: int, last: int, result: str) -> tuple[str, ...]:
-    """Tensors from outside that are read within the operators for the last time and are as large as the result."""
+    """Tensors from outside, as large as the result, that are read within the operators row by row and for the last time."""
     size = workload.tensors[result].bytes
-    found: dict[str, None] = {}
+    found: dict[str, bool] = {}
     for op in workload.ops[first : last + 1]:
         for name in op.inputs:
             owner = workload.tensors[name].owner
+            seen = workload.tensors[name]
             born, dies = workload.lifetimes[owner]
-            if born < first and dies <= last and workload.tensors[owner].bytes == size == workload.tensors[name].bytes:
-                found[owner] = None
-    return tuple(found)
+            in_rows = not isinstance(op, Matmul) or (seen.shape[-1:] == (op.k,) and name == op.inputs[0])
+            if born < first and dies <= last and workload.tensors[owner].bytes == size == seen.bytes:
+                found[owner] = found.get(owner, True) and in_rows
+    return tuple(owner for owner, in_rows in found.items() if in_rows)
 
 
 def _result(workload: Workload, last: int) -> str:
     return workload.tensors[workload.ops[last].outputs[0]].owner
 
 
-def _heads(workload: Workload, start: int, tiling: Tiling) -> Chain | None:
+def _heads(workload: Workload, start: int, tiling: Tiling) -> list[Chain]:
     """Batched products with element-wise operators and softmax between them (attention written out)."""
     op = workload.ops[start]
     if tiling.heads is None or not isinstance(op, Matmul) or op.batch <= tiling.heads:
-        return None
+        return []
     batch, rows, width = op.batch, op.batch * op.m, op.n
 
     def joins(other: Op, made: set[str]) -> bool:
@@ -161,11 +157,11 @@ def _heads(workload: Workload, start: int, tiling: Tiling) -> Chain | None:
             last = index
             break
     if last == start:
-        return None
+        return []
     tiles = -(-batch // tiling.heads)
     sizes = {o: -(-workload.tensors[o].bytes // batch) * tiling.heads for o in _between(workload, start, last)}
     result = _result(workload, last)
-    return Chain("heads", start, last, tiles, sizes, frozenset(), result, _queries(workload, start, last, result))
+    return [Chain("heads", start, last, tiles, sizes, frozenset(), result, _queries(workload, start, last, result))]
 
 
 def _queries(workload: Workload, first: int, last: int, result: str) -> tuple[str, ...]:
@@ -179,50 +175,44 @@ def _queries(workload: Workload, first: int, last: int, result: str) -> tuple[st
     return (queries.owner,) if fits and born < first and dies <= last else ()
 
 
-def _tokens(workload: Workload, start: int, tiling: Tiling) -> Chain | None:
+def _tokens(workload: Workload, start: int, tiling: Tiling) -> list[Chain]:
     """Products with weights that follow one another on the same rows."""
     if tiling.tokens is None:
-        return None
+        return []
     op = workload.ops[start]
     wide = tiling.span == "rows"
-    rows = op.m if isinstance(op, Matmul) and op.batch == 1 else 0
+    rows = op.m if isinstance(op, Matmul) and op.batch == 1 and _by_weight(workload, op) else 0
     if wide and isinstance(op, Normalization) and op.operation in ("layer_norm", "rms_norm"):
         rows = op.rows
     if rows <= tiling.tokens:
-        return None
-    if isinstance(op, Matmul) and not _by_weight(workload, op):
-        return None
+        return []
 
     def joins(other: Op, made: set[str]) -> bool:
         outside = [workload.tensors[t] for t in other.inputs if workload.tensors[t].owner not in made]
         if not wide and any(t.role != "weight" for t in outside):
             return False
         if isinstance(other, Matmul):
-            return (
-                other.batch == 1
-                and other.m == rows
-                and workload.tensors[other.inputs[0]].owner in made
-                and _by_weight(workload, other)
-            )
+            follows = workload.tensors[other.inputs[0]].owner in made and _by_weight(workload, other)
+            return follows and other.batch == 1 and other.m == rows
         if isinstance(other, Softmax) or (wide and isinstance(other, Normalization)):
             return other.rows == rows and getattr(other, "aligned", True)
         if not isinstance(other, Elementwise) or not other.aligned or other.elements % rows:
             return False
         return all(t.role == "weight" or t.elements == other.elements for t in outside)
 
-    last = _extend(workload, start, joins)
-    if not wide:
-        while last > start and not isinstance(workload.ops[last], Matmul):
-            last -= 1
-    if not any(isinstance(o, Matmul) for o in workload.ops[start : last + 1]):
-        return None
-    between = _between(workload, start, last)
-    if last == start or not between:
-        return None
-    sizes = {o: -(-workload.tensors[o].bytes // rows) * tiling.tokens for o in between}
-    result = _result(workload, last)
-    over = _dying(workload, start, last, result)
-    return Chain("tokens", start, last, -(-rows // tiling.tokens), sizes, frozenset(), result, over)
+    end = _extend(workload, start, joins)
+    products = [i for i in range(start, end + 1) if isinstance(workload.ops[i], Matmul)]
+    if not products:
+        return []
+    found = []
+    for last in range(end, start, -1) if wide else products[:0:-1]:
+        between = _between(workload, start, last)
+        if products[0] <= last and between:
+            sizes = {o: -(-workload.tensors[o].bytes // rows) * tiling.tokens for o in between}
+            result = _result(workload, last)
+            over = _dying(workload, start, last, result)
+            found.append(Chain("tokens", start, last, -(-rows // tiling.tokens), sizes, frozenset(), result, over))
+    return found
 
 
 def _by_weight(workload: Workload, op: Matmul) -> bool:
@@ -231,15 +221,15 @@ def _by_weight(workload: Workload, op: Matmul) -> bool:
     return right.role == "weight" and left.role != "weight"
 
 
-def _images(workload: Workload, start: int, tiling: Tiling) -> Chain | None:
+def _images(workload: Workload, start: int, tiling: Tiling) -> list[Chain]:
     """Convolutions in sequence, with element-wise operators and batch normalisation between them."""
     op = workload.ops[start]
     if tiling.image_rows is None or not isinstance(op, Convolution) or op.computes != "output" or op.batch != 1:
-        return None
+        return []
 
     def joins(other: Op, made: set[str]) -> bool:
         reads = [workload.tensors[t] for t in other.inputs]
-        if any(t.owner not in made and t.role != "weight" for t in reads):
+        if any(t.owner not in made and t.role not in ("weight", "state") for t in reads):
             return False
         if isinstance(other, Convolution):
             return other.computes == "output" and other.batch == 1 and reads[0].owner in made
@@ -247,28 +237,38 @@ def _images(workload: Workload, start: int, tiling: Tiling) -> Chain | None:
             return other.operation == "batch_norm"
         return isinstance(other, Elementwise) and other.aligned
 
-    last = _extend(workload, start, joins)
-    while last > start and not isinstance(workload.ops[last], Convolution):
-        last -= 1
+    end = _extend(workload, start, joins)
+    found = []
+    for last in range(end, start, -1):
+        final = workload.ops[last]
+        if isinstance(final, Convolution) and final.output_size[0] > tiling.image_rows:
+            sizes = _lines(workload, start, last, tiling.image_rows)
+            if sizes:
+                tiles = -(-final.output_size[0] // tiling.image_rows)
+                found.append(Chain("image_rows", start, last, tiles, sizes, frozenset(sizes), _result(workload, last)))
+    return found
+
+
+def _lines(workload: Workload, start: int, last: int, rows: int) -> dict[str, int]:
+    """Memory owner inside a chain of convolutions → bytes of the lines kept of it, for ``rows`` rows of the result at a time.
+
+    From the result back: ``fresh`` rows of an operator's result take (fresh − 1)·stride + (kernel − 1)·dilation + 1 rows of what
+    it reads, of which fresh·stride are new each time.
+    """
     between = set(_between(workload, start, last))
-    final = workload.ops[last]
-    if last == start or not between or not isinstance(final, Convolution) or final.output_size[0] <= tiling.image_rows:
-        return None
     sizes: dict[str, int] = {}
-    kept = fresh = tiling.image_rows
-    for index in range(last, start, -1):  # from the result back: the rows that each operator reads for those it makes
-        other = workload.ops[index]
-        owner = next(o for t in other.inputs if (o := workload.tensors[t].owner) in between or o == _made(workload, index - 1))
-        if isinstance(other, Convolution):
-            height = other.input_size[0]
-            kept = min(height, (fresh - 1) * other.stride[0] + (other.kernel[0] - 1) * other.dilation[0] + 1)
-            fresh = min(height, fresh * other.stride[0])
-        if owner in between:
-            height = _height(workload, index - 1)
-            sizes[owner] = max(sizes.get(owner, 0), -(-workload.tensors[owner].bytes // height) * min(height, kept))
-    result = _result(workload, last)
-    tiles = -(-final.output_size[0] // tiling.image_rows)
-    return Chain("image_rows", start, last, tiles, sizes, frozenset(sizes), result)
+    kept = fresh = rows
+    for index in range(last, start, -1):
+        op = workload.ops[index]
+        if isinstance(op, Convolution):
+            kept = (fresh - 1) * op.stride[0] + (op.kernel[0] - 1) * op.dilation[0] + 1
+            fresh = fresh * op.stride[0]
+        owner = _made(workload, index - 1)
+        if owner not in between:
+            continue
+        height = _height(workload, index - 1)
+        sizes[owner] = -(-workload.tensors[owner].bytes // height) * min(height, max(kept, fresh))
+    return sizes
 
 
 def _made(workload: Workload, index: int) -> str:

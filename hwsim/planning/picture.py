@@ -41,14 +41,14 @@ def plot_plan(plan: MemoryPlan) -> Figure:
     axes.axhline(plan.peak_bytes / 1024, color=MUTED, linestyle="--", linewidth=1.0, label="peak")
     step = max(1, len(plan.ops) // 30)
     axes.set_xticks(list(places)[::step], [shorten(plan.ops[i], 28) for i in places][::step], rotation=90, fontsize=6)
-    for text in axes.get_xticklabels():
-        text.set_parse_math(False)
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)
     axes.set_xlim(-0.5, max(1, len(plan.ops)) - 0.5)
     axes.set_ylim(0, max(1.0, 1.05 * plan.peak_bytes / 1024))
     axes.set_ylabel("offset (KiB)", color=INK)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
     title = f"{plan.workload}: peak {plan.peak_bytes / 1024:.1f} KiB, decided by {plan.deciding_op}"
     axes.set_title(shorten(title, 110), loc="left", fontsize=10, color=INK, parse_math=False)
     return figure

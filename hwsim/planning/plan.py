@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hwsim.planning.buffers import Buffer, buffers_of, distinct, in_place_pairs, live_bytes, merged
-from hwsim.planning.chains import Chain, Tiling, find_chains, tiled
+from hwsim.planning.buffers import Buffer, buffers_of, distinct, in_place_pairs, live_bytes, merged, with_parts
+from hwsim.planning.chains import Chain, Tiling, chains_at, tiled
 from hwsim.planning.offsets import aligned, best_placement, first_fit, height
 from hwsim.workload import ROLES, Workload
 from numerics.errors import InputError, unknown_name
@@ -144,7 +144,7 @@ def plan_memory(
         raise InputError(f"alignment_bytes: expected an integer ≥ 1, got {alignment_bytes!r}")
     if search not in ("first_fit", "exact"):
         raise unknown_name("search", str(search), ("first_fit", "exact"))
-    placed = workload.expanded()
+    placed = with_parts(workload.expanded())
     whole = buffers_of(placed, chosen)
     pairs = in_place_pairs(placed) if in_place else []
     parts, chains = _with_chains(placed, whole, pairs, tiling or Tiling(), in_place)
@@ -156,7 +156,7 @@ def plan_memory(
     if search == "exact":
         laid, optimal = best_placement(buffers, alignment=alignment_bytes, bound=bound)
     else:
-        laid = first_fit(buffers, alignment=alignment_bytes)
+        laid = first_fit(buffers, alignment=alignment_bytes, bound=bound)
         optimal = height(laid) == bound
     return MemoryPlan(
         workload=placed.name,
@@ -180,13 +180,21 @@ def _with_chains(
         return int(live.max(initial=0)), float((live.astype(float) ** 2).sum())
 
     current, chains = whole, []
-    for chain in find_chains(workload, tiling):
-        cut = tiled(current, chain)
-        options = [cut]
-        if in_place:
-            options += [merged(cut, [(chain.result, owner)], same_size=False) for owner in chain.over]
-        best = min(options, key=cost)
-        if cost(best) <= cost(current):
-            current = best
-            chains.append(chain)
+    index = 0
+    while index < len(workload.ops):
+        choices: list[tuple[tuple[int, float], int, dict[str, Buffer], Chain]] = []
+        for number, chain in enumerate(chains_at(workload, index, tiling)):
+            cut = tiled(current, chain)
+            options = [cut]
+            if in_place:
+                options += [merged(cut, [(chain.result, owner)], same_size=False) for owner in chain.over]
+            best = min(options, key=cost)
+            choices.append((cost(best), number, best, chain))
+        if choices:
+            price, _, best, chain = min(choices, key=lambda c: c[:2])
+            if price <= cost(current):
+                current = best
+                chains.append(chain)
+                index = chain.last
+        index += 1
     return current, chains

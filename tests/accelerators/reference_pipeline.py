@@ -21,6 +21,7 @@ class Machine:
     off_latency: float = 0.0
     double: tuple = (True, True, True)
     bytes_per_cycle: tuple = (inf, inf, inf)
+    arrays: int = 1
 
 
 @dataclass
@@ -35,6 +36,9 @@ class Job:
     row_vector: float = 0.0
     extra: float = 0.0
     store: float = 1.0
+    packed: int = 1  # groups in a fold
+    beside: int = 1  # products at the same time
+    split: int = 1  # arrays that share a fold's stream
 
 
 @dataclass
@@ -47,10 +51,18 @@ class Array:
     stream_end: float = 0.0
     left: float = 0.0
     used: bool = field(default=False)
+    waited: float = 0.0  # for what is loaded, with nothing streaming
+    shown: float = 0.0  # loading it, with nothing streaming
+
+
+def overlap(one, other):
+    """Length of what two spans (start, end) share."""
+    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
 def fold(array, machine, stream, interval, load_cycles, load_ready, stream_ready, out_ready):
     injected = interval * (stream - 1)
+    idle_from, left_before, ready_before = array.stream_end, array.left, max(array.load_end, array.begin)
     if machine.dataflow == "os":
         drain = machine.rows if machine.shift else 0
         begin = max(load_ready, stream_ready, out_ready)
@@ -58,6 +70,12 @@ def fold(array, machine, stream, interval, load_cycles, load_ready, stream_ready
             begin = max(begin, array.stream_end, array.begin + drain if array.used else 0)
         else:
             begin = max(begin, array.left)
+        others = max(stream_ready, out_ready, idle_from)
+        if machine.overlap == "full":
+            others = max(others, array.begin + drain if array.used else 0)
+        else:
+            others = max(others, left_before)
+        array.waited += max(0.0, begin - others)
         array.load_start = array.load_end = array.begin = begin
         array.left = begin + max(injected + machine.rows + machine.columns - 2 + machine.latency + drain, interval * stream)
     else:
@@ -72,13 +90,16 @@ def fold(array, machine, stream, interval, load_cycles, load_ready, stream_ready
         if machine.overlap == "full":
             begin = max(begin, array.stream_end)
         array.begin = begin
+        idle = (idle_from, begin)
+        array.waited += overlap(idle, (left_before if machine.overlap == "none" else ready_before, array.load_start))
+        array.shown += overlap(idle, (array.load_start, array.load_end))
         array.left = begin + max(injected + machine.latency * machine.rows + machine.columns - 1, interval * stream)
     array.stream_end = array.begin + interval * stream
     array.used = True
 
 
 def simulate(machine, job):
-    """(time in cycles, bytes loaded for A, for B, of partial sums in, out, of results)."""
+    """(time in cycles, bytes by what they are, cycles of waiting for what is loaded and of loading it in plain sight)."""
     array = Array()
     channel = vector = written = 0.0
     streamed = [0.0, 0.0]  # ends of streaming of the last two steps: the operand buffers' release
@@ -88,6 +109,7 @@ def simulate(machine, job):
     moved = dict.fromkeys(("a", "b", "p_in", "p_out", "out", "x"), 0.0)
     previous = None
     n_total = sum(t[0] for t in job.tiles["n"])
+    groups = job.packed * job.beside
 
     def load(what, size, double):
         nonlocal channel
@@ -129,8 +151,8 @@ def simulate(machine, job):
             first, last = h == 0, h == len(job.tiles["k"]) - 1
             spilled = len(job.tiles["k"]) > 1 and not job.reuse[2]
             if spilled and fresh and not first:
-                load("p", m * n * job.bytes[2], machine.double[2])
-                moved["p_in"] += m * n * job.bytes[2]
+                load("p", groups * m * n * job.bytes[2], machine.double[2])
+                moved["p_in"] += groups * m * n * job.bytes[2]
             if last and job.extra:
                 load("x", c_m * c_n * job.extra, True)
                 moved["x"] += c_m * c_n * job.extra
@@ -142,21 +164,28 @@ def simulate(machine, job):
                 ceil(along[1] / machine.columns),
                 along[2],
             )
-            count = fold_rows * fold_columns
+            # Parts of folds are dealt to the arrays in turn; the first array gets the most.
+            dealt = [0] * machine.arrays
+            for part in range(fold_rows * fold_columns * job.beside * job.split):
+                dealt[part % machine.arrays] += 1
+            count, working = dealt[0], sum(parts > 0 for parts in dealt)
+            stream = ceil(stream / job.split)
             used_rows, used_columns = min(machine.rows, along[0]), min(machine.columns, along[1])
-            in_rate, w_rate, out_rate = machine.bytes_per_cycle
+            held_rows = min(machine.rows, along[0] * job.packed)
+            in_rate, w_rate = (rate / working for rate in machine.bytes_per_cycle[:2])
             interval, load_cycles = machine.cycles_per_mac, machine.rows
+            held = used_rows * used_columns * job.packed
             if machine.dataflow == "ws":
-                interval = max(interval, used_rows * job.bytes[0] / in_rate)
-                load_cycles = max(load_cycles, used_rows * used_columns * job.bytes[1] / w_rate)
+                interval = max(interval, held_rows * job.bytes[0] / in_rate)
+                load_cycles = max(load_cycles, held * job.bytes[1] / w_rate)
             elif machine.dataflow == "is":
-                interval = max(interval, used_rows * job.bytes[1] / w_rate)
-                load_cycles = max(load_cycles, used_rows * used_columns * job.bytes[0] / in_rate)
+                interval = max(interval, held_rows * job.bytes[1] / w_rate)
+                load_cycles = max(load_cycles, held * job.bytes[0] / in_rate)
             else:
                 interval = max(interval, used_rows * job.bytes[0] / in_rate, used_columns * job.bytes[1] / w_rate)
             k_folds = 1 if machine.dataflow == "os" else fold_rows
-            sums = m * n * job.bytes[2] * (k_folds + k_folds - 1 + (not first))
-            interval = max(interval, sums / out_rate / (count * stream))
+            sums = groups * m * n * job.bytes[2] * (k_folds + k_folds - 1 + (not first))
+            interval = max(interval, sums / machine.bytes_per_cycle[2] / (count * stream))
             depth = machine.latency * machine.rows + machine.columns - 1
             if machine.dataflow == "os":
                 depth += machine.cycles_per_mac * (stream - 1) + machine.rows
@@ -181,7 +210,7 @@ def simulate(machine, job):
                 if job.row_vector:
                     leaving = 0
                     if j == len(job.tiles["n"]) - 1:
-                        work += m * n_total * job.row_vector
+                        work += groups * m * n_total * job.row_vector
                         leaving = c_m * sum(t[2] for t in job.tiles["n"])
                 done = array.left
                 if work or job.extra:
@@ -193,14 +222,14 @@ def simulate(machine, job):
                 elif leaving:
                     released = [released[1], done]
             elif spilled:
-                waiting = (m * n * job.bytes[2], array.left)
-                moved["p_out"] += m * n * job.bytes[2]
+                waiting = (groups * m * n * job.bytes[2], array.left)
+                moved["p_out"] += groups * m * n * job.bytes[2]
             previous = at
             # Time on the channel that has passed unused is gone.
             channel = max(channel, streamed[0])
     if waiting:
         write_back()
-    return max(array.left, vector, channel, written), moved
+    return max(array.left, vector, channel, written), moved, (array.waited, array.shown)
 
 
 def previous_pair(previous, dims):

@@ -35,6 +35,7 @@ def vector(machine, capacities=(np.inf,) * 3):
     hw[kernels.OFF_BPC], hw[kernels.OFF_LATENCY] = machine.off_bytes_per_cycle, machine.off_latency
     hw[kernels.IN_CAP : kernels.OUT_CAP + 1] = capacities
     hw[kernels.IN_DOUBLE : kernels.OUT_DOUBLE + 1] = machine.double
+    hw[kernels.EXTRA_ARRAYS] = machine.arrays - 1
     return hw
 
 
@@ -45,6 +46,7 @@ def job_vector(job):
     values[kernels.A_HERE], values[kernels.B_HERE] = job.here
     values[kernels.VECTOR_CYCLES], values[kernels.ROW_CYCLES] = job.vector, job.row_vector
     values[kernels.EXTRA_LOAD], values[kernels.STORE] = job.extra, job.store
+    values[[kernels.EXTRA_PACKED, kernels.EXTRA_BESIDE, kernels.EXTRA_SPLIT]] = job.packed - 1, job.beside - 1, job.split - 1
     return values
 
 
@@ -74,6 +76,7 @@ machines = st.builds(
     off_latency=st.sampled_from([0.0, 7.0, 100.0]),
     double=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     bytes_per_cycle=st.tuples(*[st.sampled_from([1.0, 4.0, 64.0, np.inf])] * 3),
+    arrays=st.sampled_from([1, 1, 2, 6]),
 )
 
 
@@ -95,15 +98,21 @@ def jobs(draw):
         row_vector=draw(st.sampled_from([0.0, 0.5])),
         extra=draw(st.sampled_from([0.0, 1.0])),
         store=draw(st.sampled_from([0.0, 1.0, 4.0])),
+        packed=draw(st.sampled_from([1, 1, 3])),
+        beside=draw(st.sampled_from([1, 1, 2])),
+        split=draw(st.sampled_from([1, 1, 2, 6])),
     )
 
 
 @settings(max_examples=examples(400), deadline=None)
 @given(machines, jobs())
 def test_kernel_equals_the_plain_replay(machine, job):
-    time, moved = simulate(machine, job)
+    time, moved, (waited, shown) = simulate(machine, job)
     result = run_kernel(machine, job)
     assert result[kernels.TIME] == pytest.approx(time, rel=1e-9)
+    assert result[kernels.LOAD_WAIT] == pytest.approx(waited, rel=1e-9, abs=1e-6)
+    assert result[kernels.LOAD_SHOWN] == pytest.approx(shown, rel=1e-9, abs=1e-6)
+    assert result[kernels.ARRAY_BUSY] + waited + shown <= time * (1 + 1e-9) + 1e-6
     names = {
         "a": kernels.LOAD_A, "b": kernels.LOAD_B, "p_in": kernels.LOAD_PARTIAL, "p_out": kernels.STORE_PARTIAL,
         "out": kernels.STORE_OUT, "x": kernels.LOAD_EXTRA,
@@ -279,6 +288,37 @@ def test_every_tiling_covers_its_dimension():
             assert len(cuts) > 1
             for tiling in cuts:
                 assert tiling.size.sum() == total
+
+
+def replay_vector_pieces(chunks, load, work, store, latency):
+    """Pieces of a vector operator one after another: one channel, and two halves of a buffer."""
+    channel = done = done_before = 0.0
+    waiting = None
+    for _ in range(chunks):
+        ready = 0.0
+        if load > 0:
+            channel = max(channel, done_before) + load
+            ready = channel + latency
+        if waiting is not None and store > 0:
+            channel = max(channel, waiting) + store
+        done_before, done = done, max(done, ready) + work
+        waiting = done
+        channel = max(channel, done_before)
+    return max(channel, waiting) + store if store > 0 else max(channel, done)
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(
+    st.integers(1, 300),
+    st.sampled_from([0.0, 0.5, 3.4, 20.0]),
+    st.floats(0, 10),
+    st.sampled_from([0.0, 1.1, 7.3]),
+    st.sampled_from([0.0, 5.0, 315.0]),
+)
+def test_pieces_of_a_vector_operator_equal_their_replay(chunks, load, work, store, latency):
+    """Where the latency is long, the halves of the buffer take turns and only every second piece is like the last."""
+    found = kernels.vector_pipeline(chunks, load, work, store, latency)
+    assert found == pytest.approx(replay_vector_pieces(chunks, load, work, store, latency), rel=1e-9, abs=1e-9)
 
 
 def test_packed_groups_share_a_fold():
