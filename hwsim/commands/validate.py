@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME_OR_FILE", help="the device that --csv or --trace is held against")
     parser.add_argument("--top", type=int, default=20, metavar="N", help="of --csv or --trace: show the N longest (0: all)")
     parser.add_argument("--out", metavar="DIR", help="write scoreboard.json and scoreboard.png there")
+    parser.add_argument("--markdown", action="store_true", help="print the scores as a Markdown table")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")
 
 
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the scores, and write them if asked."""
     from hwsim.progress import stage
     from hwsim.scoreboard import load_target, score_target, target_files
-    from hwsim.views.scoreboard import print_points, print_scores, save_scores, scoreboard_data
+    from hwsim.views.scoreboard import print_points, print_scores, save_scores, scoreboard_data, scores_markdown
 
     own = [name for name in ("csv", "trace") if getattr(arguments, name)]
     if len(own) > 1:
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = save_scores(scores, Path(arguments.out)) if arguments.out else []
     if arguments.json:
         print(json.dumps(scoreboard_data(scores), indent=1, allow_nan=False))
+    elif arguments.markdown:
+        print(scores_markdown(scores))
     else:
         if own:
             print_points(scores[0], most=arguments.top or None)

@@ -86,6 +86,26 @@ def print_scores(scores: Sequence[Score], console: Console | None = None) -> Non
     )
 
 
+def scores_markdown(scores: Sequence[Score]) -> str:
+    """The scoreboard as a Markdown table, one line a score."""
+    lines = [
+        "| measured | device | points | mean error | worst | bias | goal | origin | fitted fields | fit to all | no fit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for score in scores:
+        unit, fitted = _unit(score), len(score.fitted_fields)
+        goal = _goal(score) + ("" if score.met is None else ": met" if score.met else ": missed")
+        cells = [
+            f"`{score.name}`" + (" (estimate)" if score.evidence == "estimate" else ""), f"`{score.device}`",
+            str(len(score.measured)), f"{score.errors.mean:.1f} {unit}", f"{score.errors.worst:.1f} {unit}",
+            f"{score.errors.bias:+.1f} {unit}", goal, score.origin, str(fitted),
+            f"{score.shipped.mean:.1f} {unit}" if fitted else "–",
+            f"{score.uncalibrated.mean:.1f} {unit}" if score.origin != "predicted" else "–",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def print_points(score: Score, *, most: int | None = None, console: Console | None = None) -> None:
     """Print the points of a score, measured beside modelled; ``most`` limits it to the largest measured values."""
     from rich import box

@@ -172,7 +172,7 @@ machines = st.fixed_dictionaries(
                 "store_fraction": st.sampled_from([1.0, 0.5]),
             }
         ),
-        "host_link": st.just({"bandwidth_bytes_per_s": 1e9, "latency_s": 1e-7, "energy_pj_per_byte": 7.0}),
+        "host_link": st.just({"link_bytes_per_s": 1e9, "link_latency_s": 1e-7, "link_pj_per_byte": 7.0}),
     },
 ).filter(lambda changes: "kernel" not in changes or changes["array__count"] % changes["kernel"]["cores"] == 0)
 many = settings(
@@ -190,7 +190,7 @@ def test_invariants(workload, changes):
     rates = {"off_chip": memory.off_chip.bandwidth_bytes_per_s}
     rates |= {name: getattr(memory, name).bytes_per_cycle * data.clock_hz for name in BUFFERS}
     if data.host_link is not None:
-        rates["host"] = data.host_link.bandwidth_bytes_per_s
+        rates["host"] = data.host_link.link_bytes_per_s
     for level, moved in report.bytes_by_level.items():
         assert moved <= rates[level] * report.time_s * (1 + 1e-9) + len(report.ops), level
     macs_per_s = data.array.places * data.array.streaming_fraction * data.clock_hz

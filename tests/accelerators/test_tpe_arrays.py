@@ -161,7 +161,7 @@ def test_expected_cycles_by_draws(seed, name, shared):
         drawn.append(product_cost(spec, a, b).cycles)
     expected = expected_cost(spec, m, n, k, distribution=distribution)
     # What happens less than once in all draws may be missing from them.
-    assert expected.cycles == pytest.approx(np.mean(drawn), abs=5 * np.std(drawn) / np.sqrt(len(drawn)), rel=1e-5)
+    assert expected.cycles == pytest.approx(np.mean(drawn), abs=5 * np.std(drawn) / np.sqrt(len(drawn)), rel=3e-4)
     batched = expected_cost(spec, m, n, k, distribution=distribution, batch=3)
     assert (batched.cycles, batched.macs) == (pytest.approx(3 * expected.cycles), 3 * expected.macs)
 

@@ -294,9 +294,9 @@ def test_inputs_and_results_cross_the_hosts_link():
     assert off_chip.bytes_offchip == crossed + 1024 * 512
     host = linked.spec.host_link
     assert with_host.ops[0].overhead_cycles / linked.spec.clock_hz == pytest.approx(
-        crossed / host.bandwidth_bytes_per_s + host.latency_s
+        crossed / host.link_bytes_per_s + host.link_latency_s
     )
-    assert with_host.energy_by_component_j["host"] == pytest.approx(crossed * host.energy_pj_per_byte * 1e-12)
+    assert with_host.energy_by_component_j["host"] == pytest.approx(crossed * host.link_pj_per_byte * 1e-12)
 
 
 # --- operators on arrays ---------------------------------------------------------------------------------------------------
