@@ -1,4 +1,4 @@
-"""The lane group of ``booth`` cycle by cycle, compiled."""
+"""The lane group of ``booth`` and the folds of ``loops``, cycle by cycle, compiled."""
 
 import numba
 import numpy as np
@@ -94,4 +94,93 @@ def _next_place(digits, item, lane, start, shared_weight):
                     return place
         elif digits[item, lane, place] != 0:
             return place
+    return places
+
+
+@numba.njit(cache=True, nogil=True)
+def run_fold(plain, digits, sums, depth, lanes_across, group_wide, window, shift, shared_weight):
+    """One fold: every group of lanes goes through its steps digit by digit, and waits for the others after each window.
+
+    ``plain`` (k, others), ``digits`` (k, across, places) of the recoded operand, ``sums`` (across, others), added to in place.
+    Returns (cycles, digits added by any lane in any cycle).
+    """
+    k, others = plain.shape
+    across, places = digits.shape[1:]
+    steps = (k + depth - 1) // depth
+    groups = (lanes_across + group_wide - 1) // group_wide
+    cycles = 0
+    added = 0
+    step = np.empty(groups, np.int64)
+    begun = np.empty(groups, np.bool_)
+    done = np.zeros((lanes_across, depth, places), np.bool_)
+    start = 0
+    while start < steps:
+        end = min(start + window, steps)
+        step[:] = start
+        begun[:] = False
+        while step.min() < end:
+            cycles += 1
+            for g in range(groups):
+                if step[g] == end:
+                    continue  # waits for the slower groups
+                first = g * group_wide
+                last = min(first + group_wide, lanes_across)
+                if not begun[g]:
+                    done[first:last] = False
+                    begun[g] = True
+                chosen = places
+                if shared_weight:
+                    chosen = _lowest(digits, done, step[g], depth, first, last)
+                for lane in range(first, last):
+                    for z in range(depth):
+                        row = step[g] * depth + z
+                        if lane >= across or row >= k:
+                            continue
+                        place = chosen
+                        if not shared_weight:
+                            place = _lowest_of(digits, done, row, lane, z)
+                        if place == places:
+                            continue
+                        digit = np.int64(digits[row, lane, place])
+                        done[lane, z, place] = True
+                        if digit != 0:
+                            added += 1
+                            for other in range(others):
+                                sums[lane, other] += (digit * plain[row, other]) << (shift * place)
+                if shared_weight:
+                    left = _lowest(digits, done, step[g], depth, first, last) < places
+                else:
+                    left = False
+                    for lane in range(first, last):
+                        for z in range(depth):
+                            row = step[g] * depth + z
+                            if lane < across and row < k and _lowest_of(digits, done, row, lane, z) < places:
+                                left = True
+                if not left:
+                    step[g] += 1
+                    begun[g] = False
+        start = end
+    return cycles, added
+
+
+@numba.njit(cache=True, nogil=True)
+def _lowest_of(digits, done, row, lane, z):
+    """The lowest place of a lane whose digit is not 0 and not yet added."""
+    places = digits.shape[2]
+    for place in range(places):
+        if digits[row, lane, place] != 0 and not done[lane, z, place]:
+            return place
+    return places
+
+
+@numba.njit(cache=True, nogil=True)
+def _lowest(digits, done, step, depth, first, last):
+    """The lowest place at which any lane of a group has a digit that is not yet added."""
+    k, across, places = digits.shape
+    for place in range(places):
+        for lane in range(first, min(last, across)):
+            for z in range(depth):
+                row = step * depth + z
+                if row < k and digits[row, lane, place] != 0 and not done[lane, z, place]:
+                    return place
     return places

@@ -135,7 +135,7 @@ class LaneGroup:
         Raises:
             InputError: another number of lanes, not integers, or one that does not fit.
         """
-        _check_fits("b", np.asarray(b), self.bits)
+        check_fits("b", np.asarray(b), self.bits)
         nonzero = booth_digits(b, self.bits) != 0
         if nonzero.ndim < 2 or nonzero.shape[-2] != self.lanes:
             raise InputError(f"b: expected shape (..., {self.lanes}), one for each lane, got {np.shape(b)}")
@@ -168,8 +168,8 @@ class LaneGroup:
         from accelerators.bit_serial import _kernels
 
         right, left = np.asarray(b), np.asarray(a)
-        _check_fits("b", right, self.bits)
-        _check_fits("a", left, self.bits)
+        check_fits("b", right, self.bits)
+        check_fits("a", left, self.bits)
         digits, left = booth_digits(right, self.bits), left.astype(np.int64)
         if digits.ndim != 3 or digits.shape[1] != self.lanes:
             raise InputError(f"b: expected shape (products, {self.lanes}), got {np.shape(b)}")
@@ -254,7 +254,8 @@ def _matrices(a: Any, b: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return left, right
 
 
-def _check_fits(name: str, values: NDArray[Any], bits: int) -> None:
+def check_fits(name: str, values: NDArray[Any], bits: int) -> None:
+    """Integers of ``bits`` bits, two's complement, or an ``InputError``."""
     if values.dtype.kind not in "iu":
         raise InputError(f"{name}: expected integers, got {values.dtype}")
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1

@@ -15,7 +15,7 @@ from torch import nn
 
 import hwsim
 from accelerators.bit_serial import comparison
-from accelerators.bit_serial.comparison import PUBLISHED, PUBLISHED_LACONIC, gain
+from accelerators.bit_serial.comparison import CARRY_SAVE_CLOCKS, PUBLISHED, PUBLISHED_LACONIC, gain
 from accelerators.bit_serial.device import TensorProcessingEngine, integer_codes
 from accelerators.bit_serial.distributions import CodeDistribution
 from accelerators.bit_serial.spec import TOPOLOGIES, TensorEngineSpec
@@ -210,6 +210,18 @@ def test_gains_beside_the_published_ones(monkeypatch):
     monkeypatch.setattr(comparison, "PUBLISHED", {})
     again = gain(*(get_device(f"tpe_cube_{d}") for d in ("bit_weight", "mac")), products)
     assert again == found["cube"]
+
+
+def test_estimated_clocks_beside_those_of_a_synthesis():
+    """Logic levels say how much faster carry-save sums let whole multipliers be clocked; the authors synthesised it."""
+    rng = np.random.default_rng(5)
+    products = [(gaussian(rng, (256, 512)), gaussian(rng, (512, 256)))]
+    saved = {"array.accumulation": "carry_save"}
+    found = {t: gain(get_device(f"tpe_{t}_mac", overrides=saved), get_device(f"tpe_{t}_mac"), products) for t in PUBLISHED}
+    assert found["systolic"].clock == pytest.approx(CARRY_SAVE_CLOCKS["systolic"], rel=0.1)
+    assert found["cube"].clock == pytest.approx(CARRY_SAVE_CLOCKS["cube"], rel=0.25)
+    for topology, published in PUBLISHED.items():
+        assert found[topology].area_efficiency_clocked == pytest.approx(published.area_efficiency, rel=0.4)
 
 
 def data(name, **changes):
