@@ -77,7 +77,7 @@ def control(job, output_stationary, tiles):
                 loaded = 1
         if leaving > 0:
             leaving -= 1
-        if streaming and entered < length and since + SLACK >= interval * entered:
+        while streaming and entered < length and since + SLACK >= interval * entered:
             entered += 1
             if entered == length:
                 leaving = way

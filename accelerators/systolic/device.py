@@ -3,63 +3,80 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import numpy as np
+
 from accelerators.systolic.spec import SystolicSpec
-from hwsim.machine import Machine, format_bytes
-from hwsim.operators import Convolution, Matmul, Normalization, Softmax
+from hwsim.device import check_request
+from hwsim.machine import Fittable, Machine, format_bytes
+from hwsim.operators import Convolution, Matmul, Normalization, Op, Softmax
 from hwsim.report import OpCost, Report, Span
 from hwsim.schedule import Group, Residency, Traffic, form_groups, group_traffic, plan_residency
-from hwsim.workload import Workload
+from hwsim.workload import Tensor, Workload, chain
 from numerics.errors import unknown_name
 from numerics.recipes import Recipe, get_recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from accelerators.systolic.pipeline import GroupCost, MatrixJob, VectorJob
+    from accelerators.systolic.jobs import GroupCost, MatrixJob, VectorJob
     from numerics.emulation import Emulation
+
+    Jobs = tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]
 
 
 class SystolicArray(Machine[SystolicSpec]):
     """A systolic array with buffers, off-chip memory and a vector unit.
 
     Fidelities: ``analytic``, the closed forms with ideal memory; ``tile``, the pipeline of loads, folds and write-backs, tile by
-    tile; ``cycle``, that pipeline with the array's control stepped through every cycle. What a module computes, ``emulate`` finds
-    from its formats and sums or, with ``fidelity="cycle"``, from every register of every processing element.
+    tile, or, where the spec has a ``kernel``, the windows that a compiler's kernels move; ``cycle``, the same with the array's
+    control stepped through every cycle. What a module computes, ``emulate`` finds from its formats and sums or, with
+    ``fidelity="cycle"``, from every register of every processing element.
     """
 
     kind: ClassVar[str] = "systolic_array"
     spec_class = SystolicSpec
     fidelities: ClassVar[tuple[str, ...]] = ("analytic", "tile", "cycle")
     default_fidelity: ClassVar[str] = "tile"
+    fittable: ClassVar[Mapping[str, Fittable]] = {
+        "matmul": Fittable(
+            ("matmul",),
+            {
+                "launch_overhead_cycles": (0.0, 5000.0),
+                "memory.off_chip.achieved_fraction": (0.5, 1.0),
+                "array.streaming_fraction": (0.2, 1.0),
+                "kernel.window": (256.0, 4096.0),
+                "kernel.store_fraction": (0.4, 1.0),
+            },
+        ),
+    }
 
     def __repr__(self) -> str:
         array = self._spec.array
-        return f"SystolicArray({self.name!r}: {array.rows}×{array.columns} {array.dataflow}, {self._spec.clock_hz / 1e6:g} MHz)"
+        size = f"{array.count}×" * (array.count > 1) + f"{array.rows}×{array.columns}"
+        return f"SystolicArray({self.name!r}: {size} {array.dataflow}, {self._spec.clock_hz / 1e6:g} MHz)"
 
     # --- simulation ---------------------------------------------------------------------------------------------------
 
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
-        from accelerators.systolic.pipeline import analytic_costs
-
-        spec = self._spec
         placed = workload.expanded()
         groups = form_groups(placed)
-        kept = plan_residency(placed, groups, spec.memory.input.retained_capacity_bytes)
+        kept = plan_residency(placed, groups, self._spec.memory.input.retained_capacity_bytes)
         jobs = [self._job(placed, group, kept) for group in groups]
-        if fidelity == "analytic":
-            costs = [analytic_costs(spec, matrix, streamed, background) for matrix, streamed, background in jobs]
-        else:
-            costs = self._run(jobs, stepped=fidelity == "cycle")
-        return self._report(placed, groups, jobs, costs, fidelity)
+        return self._report(placed, groups, jobs, self._costs(jobs, fidelity), fidelity)
 
-    def _run(self, jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]], *, stepped: bool) -> list[GroupCost]:
-        """Simulate each distinct group once, several at a time; the result does not depend on how many."""
+    def _costs(self, jobs: list[Jobs], fidelity: str) -> list[GroupCost]:
+        """Cost of each group: each distinct one once, several at a time; the result does not depend on how many."""
+        if fidelity == "analytic":
+            from accelerators.systolic.ideal import analytic_costs
+
+            return [analytic_costs(self._spec, matrix, streamed, background) for matrix, streamed, background in jobs]
         from accelerators.systolic.pipeline import TilePipeline
 
-        pipeline = TilePipeline(self._spec, stepped=stepped)
+        pipeline = TilePipeline(self._spec, stepped=fidelity == "cycle")
         keys = [(m.key if m else None, tuple(s), tuple(b)) for m, s, b in jobs]
         distinct = dict(zip(keys, jobs, strict=True))
         pending = list(distinct)
@@ -69,6 +86,60 @@ class SystolicArray(Machine[SystolicSpec]):
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             done.update(zip(pending[1:], pool.map(lambda key: pipeline.run(*distinct[key]), pending[1:]), strict=True))
         return [done[key] for key in keys]
+
+    def _matmul_times(
+        self, shapes: np.ndarray[Any, Any], recipe: str | Recipe | None, fidelity: str | None
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        chosen = check_request(self, fidelity, None, None)
+        spec = self._spec
+        windows = spec.kernel is not None and spec.host_link is None and chosen == "tile"
+        if spec.array.group_packing == "none" and (windows or chosen == "analytic"):
+            return self._closed_times(shapes, recipe, windows=windows)
+        jobs = [self._matmul_job(batch, m, n, k, recipe) for batch, m, n, k in shapes.tolist()]
+        costs = self._costs(jobs, chosen)
+        return np.array([sum(part.cycles for part in cost.parts) for cost in costs]) / spec.clock_hz
+
+    def _matmul_job(self, batch: int, m: int, n: int, k: int, recipe: str | Recipe | None) -> Jobs:
+        workload = chain("matmul", [Matmul(name="matmul", batch=batch, m=m, n=n, k=k)])
+        placed = self.placed(workload if recipe is None else workload.with_formats(recipe))
+        return self._job(placed, Group(0), Residency(frozenset(), frozenset()))
+
+    def _closed_times(
+        self, shapes: np.ndarray[Any, Any], recipe: str | Recipe | None, *, windows: bool
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Many matmuls at once, where a closed form gives each one's cycles; formats are those of a smallest one."""
+        from accelerators.systolic.ideal import arrays_time, buffer_elements
+        from accelerators.systolic.windows import Sizes, matmul_cycles
+        from numerics.formats import get_format
+
+        spec = self._spec
+        workload = chain("matmul", [Matmul(name="matmul", m=1, n=1, k=1)])
+        placed = self.placed(workload if recipe is None else workload.with_formats(recipe))
+        job = self._job(placed, Group(0), Residency(frozenset(), frozenset()))[0]
+        assert job is not None
+        batch, m, n, k = shapes.T
+        a, b = batch * m * k, batch * k * n
+        pair = spec.compute_formats(*cast(Any, job.op.formats).operands[:2])
+        lanes = spec.vector_unit.lanes
+        vector = sum(
+            elements * self._conversion_cycles(placed, job.op, position, wanted)
+            for position, (elements, wanted) in enumerate(zip((a, b), pair, strict=True))
+        )
+        vector = np.asarray(vector, dtype=float) / lanes
+        if not windows:
+            cycles = np.maximum(arrays_time(spec.array, m, n, k, batch, job.cycles_per_mac).cycles, vector)
+            return (cycles + spec.launch_overhead_cycles) / spec.clock_hz
+        stored = get_format(placed.tensors[job.op.outputs[0]].format)
+        store = np.array([stored.storage_bytes(elements) for elements in (batch * m * n).tolist()])
+        read_a, read_b, sums = buffer_elements(spec.array, m, n, k, batch)
+        buffers = read_a * job.a_bytes + store, read_b * job.b_bytes, sums * job.partial_bytes
+        sizes = Sizes(batch, m, n, k, a * job.a_bytes, b * job.b_bytes, 0, store, buffers)
+        cycles, ideal = matmul_cycles(spec, sizes, job.partial_bytes, job.cycles_per_mac, vector)
+        return (ideal + (cycles - ideal) + spec.launch_overhead_cycles) / spec.clock_hz  # rounded as in a report
+
+    def _conversion_cycles(self, workload: Workload, op: Op, position: int, wanted: str) -> float:
+        stored = workload.tensors[op.inputs[position]].format
+        return 0.0 if stored == wanted else self._spec.conversions[f"{stored}->{wanted}"].cycles_per_element
 
     # --- emulation ----------------------------------------------------------------------------------------------------
 
@@ -97,9 +168,7 @@ class SystolicArray(Machine[SystolicSpec]):
 
     # --- from a group to what the pipeline needs -------------------------------------------------------------------------
 
-    def _job(
-        self, workload: Workload, group: Group, kept: Residency
-    ) -> tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]:
+    def _job(self, workload: Workload, group: Group, kept: Residency) -> Jobs:
         parts = group_traffic(workload, group, kept)
         streamed = [self._vector_job(workload, parts[i], row_wise=i in group.row_wise, streamed=True) for i in group.streamed]
         background = [self._vector_job(workload, parts[i]) for i in group.background]
@@ -108,11 +177,12 @@ class SystolicArray(Machine[SystolicSpec]):
         return self._matrix_job(workload, parts[group.matrix], kept), streamed, background
 
     def _vector_job(self, workload: Workload, part: Traffic, *, row_wise: bool = False, streamed: bool = False) -> VectorJob:
-        from accelerators.systolic.pipeline import VectorJob
+        from accelerators.systolic.jobs import VectorJob
 
         spec, op = self._spec, part.op
         extra_cycles, extra_energy = self.conversions(workload, op)
-        load = part.load_bytes
+        read, written = self._host_bytes(workload, part)
+        load = part.load_bytes - read
         if isinstance(op, Softmax | Normalization) and op.operation != "batch_norm" and op.elements:
             row_bytes = part.touched_bytes / 2 / max(1, op.rows)
             if row_bytes > spec.memory.input.capacity_bytes:
@@ -120,15 +190,38 @@ class SystolicArray(Machine[SystolicSpec]):
         return VectorJob(
             work_cycles=spec.vector_unit.op_cycles(op) + extra_cycles / spec.vector_unit.lanes,
             load_bytes=load,
-            store_bytes=part.store_bytes,
+            store_bytes=part.store_bytes - written,
             touched_bytes=part.outside_bytes + part.result_bytes if streamed else part.touched_bytes,
             handed_bytes=part.handed_bytes if streamed else 0,
             row_wise=row_wise,
             energy_j=spec.vector_unit.energy_j(op.operations) + extra_energy,
+            host_bytes=read + written,
         )
 
+    def _from_host(self, tensor: Tensor) -> bool:
+        """Whether a tensor is handed over by the host."""
+        return self._spec.host_link is not None and tensor.role == "input"
+
+    def _host_bytes(self, workload: Workload, part: Traffic) -> tuple[int, int]:
+        """Bytes of an operator that come from the host, and that go there."""
+        op = part.op
+        if self._spec.host_link is None:
+            return 0, 0
+        read = sum(
+            workload.read_bytes(op, position)
+            for position, name in enumerate(op.inputs)
+            if name not in op.inputs[:position] and self._from_host(workload.tensors[workload.tensors[name].owner])
+        )
+        results = {workload.tensors[name].owner for name in workload.outputs}
+        written = sum(
+            workload.write_bytes(op, position)
+            for position, name in enumerate(op.outputs)
+            if workload.tensors[name].owner in results
+        )
+        return read, min(written, part.store_bytes)
+
     def _matrix_job(self, workload: Workload, part: Traffic, kept: Residency) -> MatrixJob:
-        from accelerators.systolic.pipeline import MatrixJob
+        from accelerators.systolic.jobs import MatrixJob
 
         spec = self._spec
         op = cast(Matmul | Convolution, part.op)
@@ -141,23 +234,27 @@ class SystolicArray(Machine[SystolicSpec]):
         extra = [
             workload.read_bytes(op, i)
             for i, name in enumerate(op.inputs)
-            if i >= 2 and workload.tensors[name].owner not in kept.kept
+            if i >= 2
+            and workload.tensors[name].owner not in kept.kept
+            and not self._from_host(workload.tensors[workload.tensors[name].owner])
         ]
+        read, written = self._host_bytes(workload, part)
         vector_cycles = spec.vector_unit.cycles(op.operations) + convert_cycles / spec.vector_unit.lanes
         return MatrixJob(
             op=op,
             a_bytes=format_bytes(a.format),
             b_bytes=format_bytes(b.format),
             partial_bytes=format_bytes(op.formats.accumulator),
-            a_resident=a.owner in kept.kept,
-            b_resident=b.owner in kept.kept,
+            a_resident=a.owner in kept.kept or self._from_host(workload.tensors[a.owner]),
+            b_resident=b.owner in kept.kept or self._from_host(workload.tensors[b.owner]),
             cycles_per_mac=mac.cycles_per_mac,
             mac_energy_j=op.macs * mac.energy_pj * 1e-12,
             vector_cycles=vector_cycles,
             vector_energy_j=spec.vector_unit.energy_j(op.operations) + convert_energy,
             extra_load_bytes=sum(extra),
-            store_bytes=part.store_bytes,
+            store_bytes=part.store_bytes - written,
             result_bytes=part.result_bytes,
+            host_bytes=read + written,
         )
 
     # --- from costs to the report ---------------------------------------------------------------------------------------
@@ -166,13 +263,13 @@ class SystolicArray(Machine[SystolicSpec]):
         self,
         workload: Workload,
         groups: list[Group],
-        jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]],
+        jobs: list[Jobs],
         costs: list[GroupCost],
         fidelity: str,
     ) -> Report:
         spec = self._spec
         clock = spec.clock_hz
-        peak = spec.array.rows * spec.array.columns
+        peak = spec.array.places
         rows: dict[int, OpCost] = {}
         spans: list[Span] = []
         mapping: list[dict[str, Any]] = []
@@ -211,14 +308,14 @@ class SystolicArray(Machine[SystolicSpec]):
             peak_macs_per_s=peak * clock / self._usual_mac_cycles(jobs),
             offchip_bandwidth_bytes_per_s=spec.memory.off_chip.achieved_bytes_per_s,
             spans=spans,
-            tables={"mapping": mapping},
+            tables={"mapping": mapping, "cycle_split": _cycle_split(costs)},
             notes=[ideal] if fidelity == "analytic" else [],
         )
 
     @staticmethod
-    def _usual_mac_cycles(jobs: list[tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]]) -> int:
+    def _usual_mac_cycles(jobs: list[Jobs]) -> float:
         """Cycles a MAC takes in the format of most MACs."""
-        work: dict[int, int] = {}
+        work: dict[float, int] = {}
         for matrix, _, _ in jobs:
             if matrix is not None:
                 work[matrix.cycles_per_mac] = work.get(matrix.cycles_per_mac, 0) + matrix.op.macs
@@ -251,3 +348,16 @@ class SystolicArray(Machine[SystolicSpec]):
             duration = min(length, moved / self._spec.memory.off_chip.achieved_bytes_per_s)
             found.append(Span("off_chip", label, start, duration, {"bytes": moved}))
         return found
+
+
+def _cycle_split(costs: list[GroupCost]) -> list[dict[str, Any]]:
+    """All cycles in the four parts of table 3 of Jouppi et al., ISCA 2017: the array streams operands; it waits for the operand
+    that it loads; it loads it, and nothing streams; the rest."""
+    total = sum(cost.cycles for cost in costs)
+    parts = {
+        "array_active": sum(cost.array.active for cost in costs),
+        "weight_stall": sum(cost.array.load_wait for cost in costs),
+        "weight_shift": sum(cost.array.load_shown for cost in costs),
+    }
+    parts["non_matrix"] = max(0.0, total - sum(parts.values()))
+    return [{"part": part, "cycles": n, "percent": 100 * n / total} for part, n in parts.items()] if total else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -94,7 +95,7 @@ class ArrayProduct:
 
 @dataclass
 class ArrayUnit:
-    """The cycle-level array as the matrix unit of an emulation.
+    """The cycle-level array as the matrix unit of an emulation: one of a device's arrays, since each sums alike.
 
     Attributes:
         spec: of the device.
@@ -128,7 +129,8 @@ class ArrayUnit:
             right = np.broadcast_to(b, (*batch, k, n)).reshape(-1, k, n)
         count, m = left.shape[:2]
         mac = self.spec.mac_format(a_format.name, b_format.name)
-        steps = 1 if mac is None else mac.cycles_per_mac
+        # Several products an element makes in a cycle are made one after another here.
+        steps = 1 if mac is None else math.ceil(mac.cycles_per_mac)
         formats = [_widened(v, fmt) for v, fmt in ((left, a_format), (right, b_format))]
         length = control_cycles(m, n, k, array=self.spec.array, batch=count, cycles_per_mac=steps) if self.faults else 0
         run = simulate_matmul(

@@ -1,10 +1,8 @@
-"""What a group of operators costs: the tile pipeline (``TilePipeline``) and the closed form (``analytic_costs``)."""
+"""What a group of operators costs, tile by tile."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,98 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerators.systolic import _kernels as kernels
-from accelerators.systolic.analytic import compute_cycles, folds
 from accelerators.systolic.cycle import step_tiles
-from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, packed_groups, shape_of, tilings, touched
+from accelerators.systolic.ideal import event_energy, host_cycles, on_arrays, shared, vector_bytes
+from accelerators.systolic.jobs import ArrayCycles, GroupCost, MatrixJob, MatrixRun, PartCost, VectorJob
+from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, shape_of, tilings
 from accelerators.systolic.spec import SystolicSpec
+from accelerators.systolic.windows import window_run
 from hwsim.operators import Convolution, Matmul
 from numerics.errors import InputError
 
 CHUNK_BYTES = 4096
-"""Vector operators move data in pieces of this size; load, work and store of successive pieces overlap."""
+"""Vector operators move data in pieces of this size, or any power of two of them that fits the buffer, whatever is fastest; load,
+work and store of successive pieces overlap."""
 
 _DATAFLOW = {"weight_stationary": kernels.WS, "output_stationary": kernels.OS, "input_stationary": kernels.IS}
 _OVERLAP = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FULL}
-
-
-@dataclass(frozen=True)
-class MatrixJob:
-    """A matmul or convolution with its formats and what stays on chip.
-
-    ``a_bytes``, ``b_bytes`` and ``partial_bytes`` are per element. ``extra_load_bytes`` (bias, mask), ``store_bytes`` (result,
-    off chip) and ``result_bytes`` (result, into the buffer of activations) are totals. ``vector_cycles`` is the vector unit's
-    share of the operator itself (bias, conversions).
-    """
-
-    op: Matmul | Convolution
-    a_bytes: float
-    b_bytes: float
-    partial_bytes: float
-    a_resident: bool
-    b_resident: bool
-    cycles_per_mac: int
-    mac_energy_j: float
-    vector_cycles: float
-    vector_energy_j: float
-    extra_load_bytes: int
-    store_bytes: int
-    result_bytes: int
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for operators that cost the same."""
-        return (
-            shape_of(self.op), self.a_bytes, self.b_bytes, self.partial_bytes, self.a_resident, self.b_resident,
-            self.cycles_per_mac, self.mac_energy_j, self.vector_cycles, self.vector_energy_j, self.extra_load_bytes,
-            self.store_bytes, self.result_bytes,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class VectorJob:
-    """An operator on the vector unit: cycles of work, and bytes in total.
-
-    ``touched_bytes`` pass through the buffer of activations; ``handed_bytes``, which it takes over from operators of its group as
-    they come, do not.
-    """
-
-    work_cycles: float
-    load_bytes: int
-    store_bytes: int
-    touched_bytes: int
-    handed_bytes: int
-    row_wise: bool
-    energy_j: float
-
-
-@dataclass(frozen=True)
-class PartCost:
-    """One operator's share of its group."""
-
-    compute_cycles: float
-    stall_cycles: float
-    overhead_cycles: float
-    busy_cycles: float
-    energy_j: Mapping[str, float]
-    bytes: Mapping[str, int]
-
-    @property
-    def cycles(self) -> float:
-        """Its share of the group's cycles."""
-        return self.compute_cycles + self.stall_cycles + self.overhead_cycles
-
-
-@dataclass(frozen=True)
-class GroupCost:
-    """A group's cycles and its operators' shares: matrix operator first, then streamed, then background ones.
-
-    ``apart`` of the streamed operators, the last ones, had to run in a pass of their own.
-    """
-
-    cycles: float
-    parts: tuple[PartCost, ...]
-    mapping: Mapping[str, Any] = field(default_factory=dict)
-    apart: int = 0
 
 
 def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
@@ -115,15 +36,15 @@ def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
 
 
 @lru_cache(maxsize=256)
-def _candidates(shape: Shape, rows: int, columns: int, dataflow: str, packed: int) -> tuple[npt.NDArray[Any], ...]:
-    """All cuts of the three dimensions, flat, as the search takes them. Packed groups enlarge every footprint, not the array's
-    view of the sizes: the fold is shared."""
+def _candidates(shape: Shape, rows: int, columns: int, dataflow: str, groups: int) -> tuple[npt.NDArray[Any], ...]:
+    """All cuts of the three dimensions, flat, as the search takes them. Groups that run at the same time enlarge every
+    footprint, not the array's view of the sizes."""
     cuts = tilings(shape, rows, columns, dataflow)
     arrays = [a for cut in cuts for a in _pack(cut)]
     arrays.append(np.array([t.taps for t in cuts[2]], dtype=np.int64))
-    if packed > 1:
+    if groups > 1:
         # A holds m·k, B k·n, C m·n elements a group: one dimension of each operand carries the factor.
-        arrays[2], arrays[3], arrays[6] = arrays[2] * packed, arrays[3] * packed, arrays[6] * packed
+        arrays[2], arrays[3], arrays[6] = arrays[2] * groups, arrays[3] * groups, arrays[6] * groups
     return tuple(arrays)
 
 
@@ -146,6 +67,7 @@ class TilePipeline:
         hw[kernels.DRAIN_SHIFT] = array.timing.output_drain == "shift"
         hw[kernels.DATAFLOW] = _DATAFLOW[array.dataflow]
         hw[kernels.MAC_CYCLES] = 1
+        hw[kernels.EXTRA_ARRAYS] = array.count - 1
         for place, pad in enumerate((memory.input, memory.weight, memory.output)):
             hw[kernels.IN_BPC + place] = pad.bytes_per_cycle
             hw[kernels.IN_CAP + place] = pad.capacity_bytes
@@ -193,7 +115,7 @@ class TilePipeline:
         cut = 1 + len(head)
         after = self._pass(tail)
         parts = (*before.parts[:cut], *after, *before.parts[cut:])
-        return GroupCost(sum(p.cycles for p in parts), parts, before.mapping, len(tail))
+        return GroupCost(sum(p.cycles for p in parts), parts, before.mapping, len(tail), before.array)
 
     def _pass(self, jobs: list[VectorJob]) -> list[PartCost]:
         """Vector operators that share one pass over their data."""
@@ -210,10 +132,11 @@ class TilePipeline:
         total = max(self._vector_time(whole), whole.touched_bytes / self.spec.memory.input.bytes_per_cycle)
         parts = []
         for job in jobs:
-            sizes = _vector_bytes(job)
+            sizes = vector_bytes(job)
             share = sizes["input"] / whole.touched_bytes if whole.touched_bytes else 1 / len(jobs)
-            energy = self._energy(sizes, {"vector_unit": job.energy_j})
-            parts.append(PartCost(job.work_cycles, (total - work) * share, 0.0, job.work_cycles, energy, sizes))
+            overhead = host_cycles(self.spec, job.host_bytes)
+            energy = event_energy(self.spec, sizes, {"vector_unit": job.energy_j})
+            parts.append(PartCost(job.work_cycles, (total - work) * share, overhead, job.work_cycles, energy, sizes))
         return parts
 
     def _together(self, matrix: MatrixJob, streamed: list[VectorJob], background: list[VectorJob]) -> GroupCost:
@@ -223,10 +146,13 @@ class TilePipeline:
             InputError: a buffer that holds no tile, or, with row-wise operators, no row of results.
         """
         spec = self.spec
-        main = _simulate(self.hw, self.ideal, spec, matrix, streamed, background, self.stepped)
+        if spec.kernel is not None:
+            main = window_run(spec, matrix, streamed, background, stepped=self.stepped)
+        else:
+            main = _simulate(self.hw, self.ideal, spec, matrix, streamed, background, self.stepped)
         side_time = sum(self._vector_time(job) for job in background)
         side_ideal = sum(job.work_cycles for job in background)
-        vector_bytes = [_vector_bytes(job) for job in streamed + background]
+        side_bytes = [vector_bytes(job) for job in streamed + background]
         matrix_bytes = main.bytes
         vector_busy = matrix.vector_cycles + sum(j.work_cycles for j in streamed + background)
         ideal = max(main.ideal, side_ideal, vector_busy)
@@ -239,58 +165,41 @@ class TilePipeline:
         else:
             main_compute = main.array_only
         stall = total - ideal
-        moved = [matrix_bytes["off_chip"], *(b["off_chip"] for b in vector_bytes)]
-        stalls = [stall * x / sum(moved) for x in moved] if sum(moved) else [stall, *(0.0 for _ in busy)]
+        moved = [matrix_bytes["off_chip"], *(b["off_chip"] for b in side_bytes)]
+        stalls = [stall * (x / sum(moved)) for x in moved] if sum(moved) else [stall, *(0.0 for _ in busy)]
         parts = [
             PartCost(
                 main_compute,
                 stalls[0],
-                spec.launch_overhead_cycles,
-                main.array_busy,
-                self._energy(matrix_bytes, {"mac": matrix.mac_energy_j, "vector_unit": matrix.vector_energy_j}),
+                spec.launch_overhead_cycles + host_cycles(spec, matrix.host_bytes),
+                main.array.active,
+                event_energy(spec, matrix_bytes, {"mac": matrix.mac_energy_j, "vector_unit": matrix.vector_energy_j}),
                 matrix_bytes,
             )
         ]
-        for job, share, lost, sizes in zip(streamed + background, shares, stalls[1:], vector_bytes, strict=True):
-            energy = self._energy(sizes, {"vector_unit": job.energy_j})
-            parts.append(PartCost(exposed * share, lost, 0.0, job.work_cycles, energy, sizes))
-        return GroupCost(sum(p.cycles for p in parts), tuple(parts), main.mapping)
+        for job, share, lost, sizes in zip(streamed + background, shares, stalls[1:], side_bytes, strict=True):
+            overhead = host_cycles(spec, job.host_bytes)
+            energy = event_energy(spec, sizes, {"vector_unit": job.energy_j})
+            parts.append(PartCost(exposed * share, lost, overhead, job.work_cycles, energy, sizes))
+        return GroupCost(sum(p.cycles for p in parts), tuple(parts), main.mapping, array=main.array)
 
     def _alone(self, jobs: list[VectorJob]) -> GroupCost:
-        overhead = self.spec.launch_overhead_cycles
-        parts = [replace(self._pass([job])[0], overhead_cycles=overhead) for job in jobs]
+        parts = [self._pass([job])[0] for job in jobs]
+        launch = self.spec.launch_overhead_cycles
+        parts = [replace(part, overhead_cycles=part.overhead_cycles + launch) for part in parts]
         return GroupCost(sum(p.cycles for p in parts), tuple(parts))
 
     def _vector_time(self, job: VectorJob) -> float:
-        chunks = max(1, -(-job.touched_bytes // CHUNK_BYTES))
-        off = self.hw[kernels.OFF_BPC]
-        time = kernels.vector_pipeline(
-            chunks, job.load_bytes / off / chunks, job.work_cycles / chunks, job.store_bytes / off / chunks,
-            self.hw[kernels.OFF_LATENCY],
-        )  # fmt: skip
-        return max(float(time), job.work_cycles, (job.load_bytes + job.store_bytes) / off)
-
-    def _energy(self, sizes: Mapping[str, int], own: Mapping[str, float]) -> dict[str, float]:
-        memory = self.spec.memory
-        energy = {"mac": 0.0, "vector_unit": 0.0} | dict(own)
-        for level, part in (("input", memory.input), ("weight", memory.weight), ("output", memory.output)):
-            energy[f"scratchpad_{level}"] = sizes.get(level, 0) * part.energy_pj_per_byte * 1e-12
-        energy["off_chip"] = sizes["off_chip"] * memory.off_chip.energy_pj_per_byte * 1e-12
-        return energy
-
-
-def _vector_bytes(job: VectorJob) -> dict[str, int]:
-    return {"off_chip": job.load_bytes + job.store_bytes, "input": job.touched_bytes}
-
-
-@dataclass(frozen=True)
-class _Run:
-    time: float
-    ideal: float
-    array_only: float
-    array_busy: float
-    bytes: dict[str, int]
-    mapping: dict[str, Any]
+        off, latency = self.hw[kernels.OFF_BPC], self.hw[kernels.OFF_LATENCY]
+        least = max(job.work_cycles, (job.load_bytes + job.store_bytes) / off)
+        best, piece = np.inf, CHUNK_BYTES
+        while True:
+            chunks = max(1, -(-job.touched_bytes // piece))
+            parts = job.load_bytes / off / chunks, job.work_cycles / chunks, job.store_bytes / off / chunks
+            best = min(best, float(kernels.vector_pipeline(chunks, *parts, latency)))
+            piece *= 2
+            if chunks == 1 or best <= least or piece > self.spec.memory.input.tile_bytes:
+                return max(best, least)
 
 
 def _job_vector(
@@ -322,18 +231,17 @@ def _simulate(
     streamed: list[VectorJob],
     background: list[VectorJob],
     stepped: bool,
-) -> _Run:
+) -> MatrixRun:
     op, array = matrix.op, spec.array
     shape = shape_of(op)
-    packed = packed_groups(shape, array.rows, array.columns, array.dataflow) if array.group_packing == "block_diagonal" else 1
-    batch = shape.batch // packed
+    work, packed = on_arrays(spec, shape, matrix.cycles_per_mac)
+    beside = int(work.beside)
     outputs = float(op.elements_out)
-    job = _job_vector(matrix, streamed, background, batch, outputs)
-    machine, without_memory = hw, ideal
-    if matrix.cycles_per_mac != 1:
-        machine, without_memory = hw.copy(), ideal.copy()
-        machine[kernels.MAC_CYCLES] = without_memory[kernels.MAC_CYCLES] = matrix.cycles_per_mac
-    cuts = _candidates(shape, array.rows, array.columns, array.dataflow, packed)
+    job = _job_vector(matrix, streamed, background, shape.batch // (packed * beside), outputs)
+    job[[kernels.EXTRA_PACKED, kernels.EXTRA_BESIDE, kernels.EXTRA_SPLIT]] = packed - 1, beside - 1, int(work.split) - 1
+    machine, without_memory = hw.copy(), ideal.copy()
+    machine[kernels.MAC_CYCLES] = without_memory[kernels.MAC_CYCLES] = matrix.cycles_per_mac / array.streaming_fraction
+    cuts = _candidates(shape, array.rows, array.columns, array.dataflow, packed * beside)
     picked, reuse, simulated, result = kernels.search(machine, job, *cuts)
     if picked[0] < 0:
         raise _too_small(spec, op, job, cuts)
@@ -365,20 +273,21 @@ def _simulate(
         "input": round(result[kernels.IN_READ] + a) + matrix.result_bytes,
         "weight": round(result[kernels.WEIGHT_READ] + b),
         "output": round(result[kernels.OUT_READ] + result[kernels.OUT_WRITE] + partial_in),
+        **({"host": matrix.host_bytes} if matrix.host_bytes else {}),
     }
     mapping = {
         "batch": shape.batch, "m": shape.m, "n": shape.n, "k": shape.k,
         "tile_m": int(chosen[0].max()), "tile_n": int(chosen[3].max()), "tile_k": int(chosen[6].max()),
         "loop_order": ORDER_NAMES[picked[3]], "tiles": int(result[kernels.STEPS]), "folds": int(result[kernels.FOLDS]),
-        "groups_per_fold": packed, "mappings_simulated": int(simulated),
+        "groups_per_fold": packed, **shared(array, work), "mappings_simulated": int(simulated),
         "loads_a_bytes": round(a), "loads_b_bytes": round(b), "partial_sum_bytes": round(partial_in + partial_out),
-        "array_occupancy": float(op.macs / (result[kernels.ARRAY_BUSY] * array.rows * array.columns)) * matrix.cycles_per_mac,
+        "array_occupancy": op.macs * matrix.cycles_per_mac / float(result[kernels.ARRAY_BUSY] * array.places),
     }  # fmt: skip
-    return _Run(
+    return MatrixRun(
         max(time(machine, job), kernels.levels(machine, job, result)) if stepped else float(result[kernels.TIME]),
         with_vector,
         array_only,
-        float(result[kernels.ARRAY_BUSY]),
+        ArrayCycles(*(float(result[f]) for f in (kernels.ARRAY_BUSY, kernels.LOAD_WAIT, kernels.LOAD_SHOWN))),
         sizes,
         mapping,
     )
@@ -391,10 +300,11 @@ def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np
         starts, values = cuts[4 * d], cuts[4 * d + which]
         return min(float(values[starts[i] : starts[i + 1]].max()) for i in range(starts.size - 1))
 
+    groups = (1 + job[kernels.EXTRA_PACKED]) * (1 + job[kernels.EXTRA_BESIDE])
     needs = {
         "input": least(0, 2) * least(2, 2) * job[kernels.A_BYTES],
         "weight": least(2, 3) * least(1, 2) * job[kernels.B_BYTES],
-        "output": least(0, 1) * least(1, 1) * job[kernels.P_BYTES],
+        "output": least(0, 1) * least(1, 1) * job[kernels.P_BYTES] * groups,
     }
     for name, need in needs.items():
         pad = getattr(spec.memory, name)
@@ -405,101 +315,3 @@ def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np
                 f"op {op.name!r}, which takes {need:.0f} bytes"
             )
     return InputError(f"device {spec.name!r}: op {op.name!r} has more than {kernels.MAX_STEPS} of the largest tiles that fit")
-
-
-def analytic_costs(
-    spec: SystolicSpec, matrix: MatrixJob | None, streamed: list[VectorJob], background: list[VectorJob]
-) -> GroupCost:
-    """Closed form of a group: array and vector unit side by side, memory ideal; each tensor moves once."""
-    pipeline = TilePipeline(spec)
-    parts: list[PartCost] = []
-    vector = streamed + background
-    work = [job.work_cycles for job in vector]
-    overhead = spec.launch_overhead_cycles
-    hidden = 0.0
-    if matrix is not None:
-        array, op = spec.array, matrix.op
-        shape = shape_of(op)
-        packed = packed_groups(shape, array.rows, array.columns, array.dataflow) if array.group_packing == "block_diagonal" else 1
-        sizes = {
-            "rows": array.rows,
-            "columns": array.columns,
-            "dataflow": array.dataflow,
-            "batch": shape.batch // packed,
-        }
-        cycles = float(
-            compute_cycles(
-                shape.m,
-                shape.n,
-                shape.k,
-                timing=array.timing,
-                cycles_per_mac=matrix.cycles_per_mac,
-                **sizes,  # type: ignore[arg-type]
-            )
-        )
-        count = int(folds(shape.m, shape.n, shape.k, **sizes))  # type: ignore[arg-type]
-        hidden = max(cycles, matrix.vector_cycles)
-        moved = _least_bytes(matrix, shape, array.dataflow, array.rows, array.columns)
-        energy = pipeline._energy(moved, {"mac": matrix.mac_energy_j, "vector_unit": matrix.vector_energy_j})
-        parts.append(PartCost(hidden, 0.0, overhead, cycles, energy, moved))
-        mapping = {
-            "batch": shape.batch,
-            "m": shape.m,
-            "n": shape.n,
-            "k": shape.k,
-            "folds": count,
-            "groups_per_fold": packed,
-        }
-    total = max(hidden, sum(work) + (matrix.vector_cycles if matrix else 0.0))
-    for job in vector:
-        share = job.work_cycles / sum(work) if sum(work) > 0 else 0.0
-        sizes_v = _vector_bytes(job)
-        parts.append(
-            PartCost(
-                (total - hidden) * share,
-                0.0,
-                overhead if matrix is None else 0.0,
-                job.work_cycles,
-                pipeline._energy(sizes_v, {"vector_unit": job.energy_j}),
-                sizes_v,
-            )
-        )
-    return GroupCost(sum(p.cycles for p in parts), tuple(parts), mapping if matrix is not None else {})
-
-
-def _least_bytes(matrix: MatrixJob, shape: Shape, dataflow: str, rows: int, columns: int) -> dict[str, int]:
-    """Bytes at each level when every operand is loaded once and the whole problem is one tile."""
-    along = {
-        "weight_stationary": (shape.k, shape.n),
-        "output_stationary": (shape.m, shape.n),
-        "input_stationary": (shape.k, shape.m),
-    }
-    fold_rows, fold_columns = -(-along[dataflow][0] // rows), -(-along[dataflow][1] // columns)
-    a, b, c = (float(shape.batch * x * y) for x, y in ((shape.m, shape.k), (shape.k, shape.n), (shape.m, shape.n)))
-    k_folds = 1 if dataflow == "output_stationary" else fold_rows
-    reads = {
-        "weight_stationary": (fold_columns, 1),
-        "output_stationary": (fold_columns, fold_rows),
-        "input_stationary": (1, fold_columns),
-    }
-    once_a, once_b = _operand_elements(matrix.op)
-    load_a = 0.0 if matrix.a_resident else once_a * matrix.a_bytes
-    load_b = 0.0 if matrix.b_resident else once_b * matrix.b_bytes
-    return {
-        "off_chip": round(load_a + load_b + matrix.extra_load_bytes + matrix.store_bytes),
-        "input": round(a * matrix.a_bytes * reads[dataflow][0] + load_a) + matrix.result_bytes,
-        "weight": round(b * matrix.b_bytes * reads[dataflow][1] + load_b),
-        "output": round(c * matrix.partial_bytes * 2 * k_folds),
-    }
-
-
-def _operand_elements(op: Matmul | Convolution) -> tuple[int, int]:
-    """Elements of operands A and B that must be read at least once."""
-    if isinstance(op, Matmul):
-        return op.batch * op.m * op.k, op.batch * op.k * op.n
-    axes = zip(op.output_size, op.stride, op.kernel, op.dilation, op.padding, op.input_size, strict=True)
-    read = [touched(0, out, stride, kernel, dilation, pad[0], size) for out, stride, kernel, dilation, pad, size in axes]
-    x = op.batch * op.in_channels * math.prod(read)  # a stride may skip some of the feature map
-    y = op.batch * op.out_channels * math.prod(op.output_size)
-    w = op.out_channels * (op.in_channels // op.groups) * math.prod(op.kernel)
-    return {"output": (x, w), "input": (y, w), "weight": (x, y)}[op.computes]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hwsim.memory import MemorySystem
-from hwsim.spec import Count, MacFormat, MatrixMachineSpec, NotNegative, SpecPart
+from hwsim.spec import Count, Fraction, MatrixMachineSpec, NotNegative, Positive, SpecPart
 from hwsim.vector import VectorUnit
 
 DATAFLOWS = {
@@ -51,7 +51,7 @@ TIMINGS: Mapping[str, Timing] = {
 
 
 class ArraySpec(SpecPart):
-    """The array of processing elements.
+    """The array of processing elements, or several equal ones that share the work of an operator.
 
     Attributes:
         rows, columns: size. Weight-stationary: k along rows, n along columns; output-stationary: m along rows, n along
@@ -60,6 +60,8 @@ class ArraySpec(SpecPart):
         timing: how folds follow one another; a name of ``TIMINGS`` or its fields.
         group_packing: ``block_diagonal`` lays several small groups (of a depthwise convolution, of a batch) into one fold,
             with zeros between them; ``none`` gives each a fold of its own.
+        count: arrays. They share the folds of an operator and, where what stays allows it, the stream of each fold.
+        streaming_fraction: share of the cycles of streaming in which an array takes operands.
     """
 
     rows: Count
@@ -67,6 +69,8 @@ class ArraySpec(SpecPart):
     dataflow: Dataflow
     timing: Timing = Timing()
     group_packing: Literal["none", "block_diagonal"] = "none"
+    count: Count = 1
+    streaming_fraction: Fraction = 1.0
 
     @field_validator("timing", mode="before")
     @classmethod
@@ -76,6 +80,55 @@ class ArraySpec(SpecPart):
                 raise ValueError(f"unknown timing {value!r}; known: {', '.join(TIMINGS)}")
             return TIMINGS[value]
         return value
+
+    @property
+    def places(self) -> int:
+        """Processing elements of all arrays."""
+        return self.count * self.rows * self.columns
+
+
+class ArrayMac(SpecPart):
+    """What a multiply-accumulate in one pair of formats takes.
+
+    Attributes:
+        cycles_per_mac: cycles a processing element is taken; below one where it makes several in a cycle.
+        energy_pj: energy of one.
+    """
+
+    cycles_per_mac: Positive = 1
+    energy_pj: NotNegative
+
+
+class KernelWindows(SpecPart):
+    """How the kernels of a compiler move an operator's data, where no search over mappings stands for it.
+
+    Every core waits for its first window of both operands, loads the rest beside the computation, and writes the results at
+    the end (``accelerators.systolic.windows``).
+
+    Attributes:
+        cores: groups of arrays with memories of their own. They share the columns, rows or products of an operator, and each
+            reads the whole of the operand that the division does not touch.
+        window: elements along m and along k of the first window; it spans all columns of n.
+        store_fraction: share of the off-chip bandwidth that results reach on their way out.
+    """
+
+    cores: Count = 1
+    window: Positive
+    store_fraction: Fraction = 1.0
+
+
+class HostLink(SpecPart):
+    """The way of a workload's inputs and outputs where they do not go through off-chip memory.
+
+    Attributes:
+        link_bytes_per_s: bytes a second, in either direction.
+        link_latency_s: of a transfer.
+        link_pj_per_byte: of a byte moved.
+    """
+
+    link_bytes_per_s: Positive
+    link_latency_s: NotNegative
+    link_pj_per_byte: NotNegative
 
 
 class SystolicSpec(MatrixMachineSpec):
@@ -89,11 +142,21 @@ class SystolicSpec(MatrixMachineSpec):
         memory: buffers and off-chip memory.
         vector_unit: for everything that is no matrix product.
         launch_overhead_cycles: fixed cycles to start an operator (a group of operators that run together).
+        kernel: how a compiler's kernels move data; none where the fastest mapping is searched for.
+        host_link: where inputs come from and outputs go; none where both lie in off-chip memory.
     """
 
     kind: Literal["systolic_array"]
     array: ArraySpec
-    mac_formats: Mapping[str, MacFormat] = Field(min_length=1)
+    mac_formats: Mapping[str, ArrayMac] = Field(min_length=1)
     memory: MemorySystem
     vector_unit: VectorUnit
     launch_overhead_cycles: NotNegative = 0.0
+    kernel: KernelWindows | None = None
+    host_link: HostLink | None = None
+
+    @model_validator(mode="after")
+    def _cores_share_arrays(self) -> SystolicSpec:
+        if self.kernel is not None and self.array.count % self.kernel.cores:
+            raise ValueError(f"kernel.cores: expected a divisor of array.count ({self.array.count}), got {self.kernel.cores}")
+        return self
