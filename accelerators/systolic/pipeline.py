@@ -15,6 +15,7 @@ from accelerators.systolic.ideal import event_energy, host_cycles, on_arrays, sh
 from accelerators.systolic.jobs import ArrayCycles, GroupCost, MatrixJob, MatrixRun, PartCost, VectorJob
 from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, shape_of, tilings
 from accelerators.systolic.spec import SystolicSpec
+from accelerators.systolic.transfers import Moved, mapped_bytes_per_s
 from accelerators.systolic.windows import window_run
 from hwsim.operators import Convolution, Matmul
 from numerics.errors import InputError
@@ -190,7 +191,9 @@ class TilePipeline:
         return GroupCost(sum(p.cycles for p in parts), tuple(parts))
 
     def _vector_time(self, job: VectorJob) -> float:
-        off, latency = self.hw[kernels.OFF_BPC], self.hw[kernels.OFF_LATENCY]
+        memory, latency = self.spec.memory.off_chip, self.hw[kernels.OFF_LATENCY]
+        moved = [Moved(job.load_bytes, 1.0, 1.0), Moved(job.store_bytes, 1.0, 1.0, written=True)]
+        off = mapped_bytes_per_s(memory, moved) / self.spec.clock_hz
         least = max(job.work_cycles, (job.load_bytes + job.store_bytes) / off)
         best, piece = np.inf, CHUNK_BYTES
         while True:
@@ -251,6 +254,10 @@ def _simulate(
         begin, end = starts[picked[d]], starts[picked[d] + 1]
         chosen += [a[begin:end] for a in cuts[4 * d + 1 : 4 * d + 4]]
     order = kernels.ORDERS[picked[3]]
+    if spec.memory.off_chip.dram is not None:
+        # The mapping is the one for long reads; its tiles are then moved as they lie.
+        machine[kernels.OFF_BPC] = mapped_bytes_per_s(spec.memory.off_chip, _moved(matrix, shape, chosen, result)) / spec.clock_hz
+        result = kernels.simulate(machine, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)))
     bare = job.copy()
     bare[[kernels.VECTOR_CYCLES, kernels.ROW_CYCLES, kernels.EXTRA_LOAD]] = 0.0
 
@@ -291,6 +298,25 @@ def _simulate(
         sizes,
         mapping,
     )
+
+
+def _moved(
+    matrix: MatrixJob, shape: Shape, chosen: list[npt.NDArray[np.float64]], result: npt.NDArray[np.float64]
+) -> list[Moved]:
+    """The operands of a mapping as rows of its tiles. Feature maps lie with channels last, so that a tile of whole channels is in
+    one piece; matrices lie row by row."""
+    n, k = float(chosen[3].max()), float(chosen[6].max())
+    a, b, c = matrix.a_bytes, matrix.b_bytes, matrix.store_bytes / max(1, shape.batch * shape.m * shape.n)
+    conv = shape.convolution is not None
+    partial = matrix.partial_bytes
+    return [
+        Moved(result[kernels.LOAD_A], shape.k * a if conv else k * a, shape.k * a),
+        Moved(result[kernels.LOAD_B], shape.n * b if conv else n * b, shape.n * b),
+        Moved(result[kernels.LOAD_PARTIAL], n * partial, shape.n * partial),
+        Moved(result[kernels.STORE_PARTIAL], n * partial, shape.n * partial, written=True),
+        Moved(result[kernels.LOAD_EXTRA], 1.0, 1.0),
+        Moved(result[kernels.STORE_OUT], n * c, shape.n * c, written=True),
+    ]
 
 
 def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np.float64], cuts: tuple[Any, ...]) -> InputError:

@@ -315,7 +315,10 @@ BAD = {
         ("run", "resnet51", *ON_TPU),
         "model: unknown name 'resnet51'; did you mean 'resnet50' or 'resnet18' or 'alexnet'?",
     ),
-    "device": (("run", "mlp0", "--device", "tpu_v3"), "device: unknown name 'tpu_v3'; did you mean 'tpu_v4' or 'tpu_v1' or 'tpu_v5e'?"),
+    "device": (
+        ("run", "mlp0", "--device", "tpu_v3"),
+        "device: unknown name 'tpu_v3'; did you mean 'tpu_v4' or 'tpu_v1' or 'tpu_v5e'?",
+    ),
     "format name": (("formats", "e4m3fb"), "format: unknown name 'e4m3fb'; did you mean 'e4m3fn' or "),
     "table alone": (("formats", "--table"), "--table: expected the name of a format beside it"),
     "table of blocks": (("formats", "mxfp4", "--table"), "--table: 'mxfp4' has codes for elements and scales; ask for "),

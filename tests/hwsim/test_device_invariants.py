@@ -100,7 +100,7 @@ def bandwidth_held(report: Report) -> None:
 
 
 @pytest.mark.parametrize("name", DEVICES)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(workload=workloads())
 def test_random_workloads(name, workload):
     device = get_device(name)
@@ -158,3 +158,36 @@ def test_many_matmuls_are_each_one(name):
     for i in range(5):
         op = Matmul(name="matmul", batch=int(batch[i]), m=int(m[i]), n=int(n[i]), k=96)
         assert times[i] == device.simulate(chain("one", [op])).time_s
+
+
+def off_chip_field(data, prefix=""):
+    """Dotted field of a spec's off-chip memory."""
+    for key, value in data.items():
+        if key == "off_chip":
+            return f"{prefix}{key}"
+        if isinstance(value, dict) and (found := off_chip_field(value, f"{prefix}{key}.")):
+            return found
+    return None
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_any_device_can_choose_a_banked_dram(name):
+    """A microcontroller without off-chip memory has none to choose."""
+    device = get_device(name)
+    field = off_chip_field(device.spec.model_dump())
+    assert field
+    section = device.spec
+    for part in field.split("."):
+        section = getattr(section, part)
+    if section is None:
+        pytest.skip("no off-chip memory")
+    kept = {k: v for k, v in section.model_dump().items() if k in ("capacity_bytes", "in_flight_bytes_per_unit")}
+    banked = get_device(device, overrides={field: {**kept, "dram": {"preset": "lpddr5_6400", "channels": 2}}})
+    memory = banked.spec
+    for part in field.split("."):
+        memory = getattr(memory, part)
+    for model in ("resnet18", "gpt2"):
+        workload = workload_from(model)
+        report = banked.simulate(workload)
+        check(report, workload)
+        assert report.bytes_offchip <= memory.dram.peak_bytes_per_s * report.time_s
