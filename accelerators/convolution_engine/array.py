@@ -1,4 +1,4 @@
-"""Cycles of the multiplier array (NVDLA hardware manual, "Convolution Core", "Direct convolution").
+"""Cycles of the multiplier array (NVDLA hardware manual, unit description, "Direct Convolution").
 
 An *atomic operation* is one cycle: atomic-C channels of one input position against one tap of atomic-K kernels. A *stripe* runs
 through output positions with the same weights; those of the next stripe arrive meanwhile. Stripes of all taps and channels, for

@@ -1,7 +1,8 @@
 """What a convolution engine computes: the sums of its multiplier cells and accumulators.
 
-A multiplier cell adds the products of one atomic operation in a tree; the accumulator adds the cell's sums one after the other
-and, for integers, saturates (NVDLA hardware manual, "Convolution MAC" and "Convolution Accumulator").
+A multiplier cell adds the products of one atomic operation (in a tree: guess); the accumulator adds the cell's sums one after the
+other and, for integers, saturates (NVDLA hardware manual, unit description, "Convolution MAC" and "Convolution Accumulator").
+There the sums have 34 bits for int8 and 48 for int16, and saturate to 32 as they leave; here they have 32 throughout.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The mapping of a layer onto the array: its parameters, what it moves and how long it takes (Chen et al., JSSC 2017, section V).
+"""The mapping of a layer onto the array: its parameters, what it moves and takes (Chen et al., JSSC 2017, section IV-A).
 
 A *PE set* computes one two-dimensional convolution plane: R rows of PEs, one for each filter row, and e columns, one for each
 output row; a PE convolves a filter row with an input row in time. A *pass* works on n images, e output rows, q·r channels and
