@@ -10,7 +10,7 @@ in cycles; ``engine`` and ``serial`` are what the machine says of the matrix ope
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
@@ -18,7 +18,7 @@ from hwsim.machine import Machine
 from hwsim.memory import OffChip, Scratchpad
 from hwsim.operators import Convolution, Matmul, Normalization, Op, Softmax
 from hwsim.report import OpCost, Report, Span
-from hwsim.schedule import Group, Traffic, form_groups, group_traffic, plan_residency
+from hwsim.schedule import Group, Traffic, schedule
 from hwsim.spec import MatrixMachineSpec, NotNegative
 from hwsim.vector import VectorUnit
 from hwsim.workload import Workload
@@ -94,35 +94,46 @@ class MatrixEngine(Machine[EngineT]):
             workload: its tensors hold stored formats and densities.
             pair: formats in which the two operands are multiplied.
             traffic: bytes that must move at least; ``load_bytes`` leaves out what is on chip already.
+
+        Operators that differ in nothing but names are asked for once; see ``distinction``.
         """
         raise NotImplementedError
+
+    def distinction(self, op: Op) -> Hashable:
+        """What the cost of ``op`` depends on besides the operator, its tensors and its group, for a machine with such a thing."""
+        return None
 
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
         spec = self.spec
         placed = workload.expanded()
-        groups = form_groups(placed)
-        kept = plan_residency(placed, groups, spec.buffer.retained_capacity_bytes)
+        plan = schedule(placed, spec.buffer.retained_capacity_bytes)
+        off_chip = spec.off_chip.achieved_bytes_per_s
+        costs: dict[Hashable, tuple[list[OpCost], MatrixWork | None]] = {}
         rows: dict[int, OpCost] = {}
         spans: list[Span] = []
         mapping: list[dict[str, Any]] = []
         peaks: dict[float, int] = {}
         start = 0.0
-        for group in groups:
-            traffic = group_traffic(placed, group, kept)
-            found, work = self._group(placed, group, traffic, fidelity, start)
-            rows |= found
+        for group, traffic, likeness in zip(plan.groups, plan.traffic, plan.likeness, strict=True):
+            members = _in_order(group)
+            key = likeness, tuple(self.distinction(placed.ops[index]) for index in members)
+            if key not in costs:
+                costs[key] = self._group(placed, group, traffic, fidelity)
+            first, work = costs[key]
+            found = _placed(first, [placed.ops[index] for index in members], start)
+            rows.update(zip(members, found, strict=True))
             if work is not None and group.matrix is not None:
                 op = placed.ops[group.matrix]
                 peaks[work.peak_macs_per_cycle] = peaks.get(work.peak_macs_per_cycle, 0) + op.macs
                 mapping.append({"op": op.name, **work.mapping} if work.mapping else {})
-            length = sum(row.time_s for row in found.values())
-            spans += self._spans(found, group, start, length)
+            length = sum(row.time_s for row in found)
+            spans += self._spans(found, group, start, length, off_chip)
             start += length
         return self.report(
             placed,
             [rows[index] for index in range(len(placed.ops))],
             fidelity=fidelity,
-            peak_macs_per_s=max(peaks, key=lambda peak: peaks[peak], default=self._default_peak()) * spec.clock_hz,
+            peak_macs_per_s=(max(peaks, key=lambda peak: peaks[peak]) if peaks else self._default_peak()) * spec.clock_hz,
             offchip_bandwidth_bytes_per_s=spec.off_chip.achieved_bytes_per_s,
             spans=spans,
             tables={"mapping": [row for row in mapping if row]},
@@ -140,17 +151,17 @@ class MatrixEngine(Machine[EngineT]):
         return self.matrix_work(one, op, pair, Traffic(op, 0, 0, 0, 0, 0, 0)).peak_macs_per_cycle
 
     def _group(
-        self, workload: Workload, group: Group, traffic: Mapping[int, Traffic], fidelity: str, start: float
-    ) -> tuple[dict[int, OpCost], MatrixWork | None]:
-        """The rows of one group. Each operator's share is what the group takes longer for it."""
+        self, workload: Workload, group: Group, traffic: Mapping[int, Traffic], fidelity: str
+    ) -> tuple[list[OpCost], MatrixWork | None]:
+        """The rows of one group, in the order of ``_in_order``, as if it began at 0. Each operator's share is what the group
+        takes longer for it."""
         spec = self.spec
         latency = spec.off_chip.latency_s * spec.clock_hz
         serial_transfers = spec.transfers == "serial"
         engine = moved = vector = ended = ahead = 0.0
         work: MatrixWork | None = None
-        rows: dict[int, OpCost] = {}
-        first = [] if group.matrix is None else [group.matrix]
-        for index in (*first, *group.streamed, *group.background):
+        rows: list[OpCost] = []
+        for index in _in_order(group):
             op, part = workload.ops[index], traffic[index]
             overhead = spec.launch_overhead_cycles if not rows else 0.0
             energy: dict[str, float] = {}
@@ -186,18 +197,20 @@ class MatrixEngine(Machine[EngineT]):
             share = body - ended
             compute = min(share, max(0.0, active - ended)) if not serial_transfers else min(share, busy)
             ended = body
-            rows[index] = self.row(
-                op,
-                unit="array" if index == group.matrix else "vector",
-                start_s=start,
-                compute_cycles=compute,
-                stall_cycles=share - compute,
-                overhead_cycles=overhead,
-                busy_cycles=busy,
-                energy_j={**energy, "off_chip": spec.off_chip.transfer_energy_j(off_chip, **pattern)},
-                bytes={"off_chip": off_chip, **levels},
-                peak_macs_per_cycle=peak,
-                fused_with=workload.ops[group.matrix].name if index in group.streamed and group.matrix is not None else "",
+            rows.append(
+                self.row(
+                    op,
+                    unit="array" if index == group.matrix else "vector",
+                    start_s=0.0,
+                    compute_cycles=compute,
+                    stall_cycles=share - compute,
+                    overhead_cycles=overhead,
+                    busy_cycles=busy,
+                    energy_j={**energy, "off_chip": spec.off_chip.transfer_energy_j(off_chip, **pattern)},
+                    bytes={"off_chip": off_chip, **levels},
+                    peak_macs_per_cycle=peak,
+                    fused_with=workload.ops[group.matrix].name if index in group.streamed and group.matrix is not None else "",
+                )
             )
         return rows, work
 
@@ -221,26 +234,41 @@ class MatrixEngine(Machine[EngineT]):
         }
         return busy, load, part.store_bytes, energy, {"buffer": touched}
 
-    def _spans(self, rows: Mapping[int, OpCost], group: Group, start: float, length: float) -> list[Span]:
-        """The group on the timeline: the engine all along, vector operators up to its end, transfers from its start."""
+    def _spans(self, rows: Sequence[OpCost], group: Group, start: float, length: float, off_chip: float) -> list[Span]:
+        """The group on the timeline: the engine all along, vector operators up to its end, transfers from its start, at
+        ``off_chip`` bytes a second."""
         clock = self.spec.clock_hz
         found: list[Span] = []
+        vector = rows
         if group.matrix is not None:
-            row = rows[group.matrix]
+            row, vector = rows[0], rows[1:]
             details = {"macs": row.macs, "utilization": round(row.utilization, 4), "format": row.format}
             found.append(Span("array", row.name, start, length, details))
-        vector = [i for i in rows if i != group.matrix]
-        busy = [rows[i].busy_cycles / clock for i in vector]
-        scale = min(1.0, length / sum(busy)) if sum(busy) > 0 else 1.0
-        at = start + length - sum(busy) * scale
-        for index, duration in zip(vector, busy, strict=True):
-            found.append(Span("vector", rows[index].name, at, duration * scale))
+        busy = [row.busy_cycles / clock for row in vector]
+        total = sum(busy)
+        scale = min(1.0, length / total) if total > 0 else 1.0
+        at = start + length - total * scale
+        for row, duration in zip(vector, busy, strict=True):
+            found.append(Span("vector", row.name, at, duration * scale))
             at += duration * scale
-        moved = sum(row.bytes_offchip for row in rows.values())
+        moved = sum(row.bytes_offchip for row in rows)
         if moved:
-            duration = min(length, moved / self.spec.off_chip.achieved_bytes_per_s)
-            found.append(Span("off_chip", next(iter(rows.values())).name, start, duration, {"bytes": moved}))
+            duration = min(length, moved / off_chip)
+            found.append(Span("off_chip", rows[0].name, start, duration, {"bytes": moved}))
         return found
+
+
+def _in_order(group: Group) -> tuple[int, ...]:
+    """A group's operators in the order in which they are charged: what streams is charged what it adds to the product."""
+    return (*(() if group.matrix is None else (group.matrix,)), *group.streamed, *group.background)
+
+
+def _placed(rows: Sequence[OpCost], ops: Sequence[Op], start: float) -> list[OpCost]:
+    """The rows of a group alike, as those of ``ops`` from ``start`` on."""
+    return [
+        row.repeated(name=op.name, module=op.module, start_s=start, fused_with=ops[0].name if row.fused_with else "")
+        for row, op in zip(rows, ops, strict=True)
+    ]
 
 
 def _pattern(work: MatrixWork | None, load: float, store: float) -> dict[str, Any]:

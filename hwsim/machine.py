@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
@@ -15,7 +15,7 @@ from hwsim._distribution import VERSION
 from hwsim.device import check_request
 from hwsim.operators import Matmul, Op
 from hwsim.registry import specs_of_kind
-from hwsim.report import OpCost, Report, Span
+from hwsim.report import OpCost, Origin, Report, Span
 from hwsim.spec import MachineSpec, validate_spec
 from hwsim.workload import Workload, chain
 from numerics.errors import InputError, unknown_name
@@ -107,9 +107,14 @@ class Machine(Generic[SpecT]):
         workload.check_operands()
         if workload.recipe:
             return workload
-        recipe = self._spec.default_recipe
-        key = "formats", tuple(sorted(recipe.formats.items()))
+        recipe, key = self._default_formats
         return workload.derived(key, lambda: workload.with_formats(recipe))
+
+    @cached_property
+    def _default_formats(self) -> tuple[Recipe, Hashable]:
+        """The recipe of the default formats, and what it is kept under with a workload."""
+        recipe = self._spec.default_recipe
+        return recipe, ("formats", tuple(sorted(recipe.formats.items())))
 
     def matmul_time_s(
         self,
@@ -203,14 +208,15 @@ class Machine(Generic[SpecT]):
         cycles = compute_cycles + stall_cycles + overhead_cycles
         time_s = cycles / self._spec.clock_hz
         possible = peak_macs_per_cycle * cycles
+        macs, modelled = op.macs, op.kind not in UNMODELLED
         return OpCost(
             name=op.name,
             kind=op.kind,
             module=op.module,
             phase=op.phase,
             format=computed_format(op),
-            unit="memory" if op.kind in UNMODELLED else unit,
-            macs=op.macs,
+            unit=unit if modelled else "memory",
+            macs=macs,
             time_s=time_s,
             cycles=cycles,
             compute_cycles=compute_cycles,
@@ -219,10 +225,10 @@ class Machine(Generic[SpecT]):
             busy_cycles=busy_cycles,
             energy_j={**energy_j, "static": self._spec.static_power_w * time_s},
             bytes=bytes,
-            utilization=op.macs / possible if possible else 0.0,
+            utilization=macs / possible if possible else 0.0,
             start_s=start_s,
             fused_with=fused_with,
-            modelled=op.kind not in UNMODELLED,
+            modelled=modelled,
         )
 
     def report(
@@ -248,11 +254,8 @@ class Machine(Generic[SpecT]):
             ops=tuple(rows),
             peak_macs_per_s=peak_macs_per_s,
             offchip_bandwidth_bytes_per_s=offchip_bandwidth_bytes_per_s,
-            origin={
-                "time": "calibrated" if self._fitted("time") else "predicted",
-                "energy": "calibrated" if self._fitted("energy") else "predicted",
-            },
-            spec=self._spec.model_dump(mode="json"),
+            origin=self._origin,
+            spec=self._plain_spec,
             version=VERSION,
             spans=tuple(spans),
             tables={name: table for name, table in (tables or {}).items() if table},
@@ -260,9 +263,16 @@ class Machine(Generic[SpecT]):
             notes=(*(charged if any(not row.modelled for row in rows) else ()), *notes),
         )
 
-    def _fitted(self, what: str) -> bool:
-        """Whether any fitted field of the spec bears on time or on energy."""
-        return any(("energy" in field or "power" in field) == (what == "energy") for field in self._spec.fitted_fields)
+    @cached_property
+    def _plain_spec(self) -> Mapping[str, Any]:
+        """The spec as plain data; all reports of this machine share it."""
+        return self._spec.model_dump(mode="json")
+
+    @cached_property
+    def _origin(self) -> Mapping[str, Origin]:
+        """Whether any fitted field of the spec bears on time, and on energy."""
+        fitted = {"energy" if "energy" in field or "power" in field else "time" for field in self._spec.fitted_fields}
+        return {what: "calibrated" if what in fitted else "predicted" for what in ("time", "energy")}
 
     # --- what it computes ---------------------------------------------------------------------------------------------
 

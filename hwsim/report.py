@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,12 @@ class OpCost:
         parts = self.compute_cycles + self.stall_cycles + self.overhead_cycles
         if abs(parts - self.cycles) > 1e-6 * max(1.0, abs(self.cycles)):
             raise ValueError(f"op {self.name!r}: compute, stall and overhead add up to {parts}, not to {self.cycles} cycles")
+
+    def repeated(self, *, name: str, module: str, start_s: float, fused_with: str) -> OpCost:
+        """The cost of another operator, alike but for its name and place."""
+        copy = object.__new__(OpCost)  # the parts add up already
+        copy.__dict__.update(self.__dict__, name=name, module=module, start_s=start_s, fused_with=fused_with)
+        return copy
 
     @property
     def energy_total_j(self) -> float:
@@ -251,7 +258,7 @@ class Report:
             "ops": [op.to_dict() for op in self.ops],
             "spans": [asdict(span) for span in self.spans],
             "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},
-            "spec": dict(self.spec),
+            "spec": deepcopy(dict(self.spec)),  # reports of one machine share it
         }
 
     @classmethod

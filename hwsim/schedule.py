@@ -1,16 +1,20 @@
 """What every machine with a matrix unit beside a vector unit shares: which operators run together, and what stays on chip.
 
 Both decisions depend on the workload alone (and, for what stays, on one capacity), so that a machine with more of anything
-makes the same or more of them.
+makes the same or more of them. ``schedule`` keeps them with the workload.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
-from hwsim.operators import Elementwise, Matmul, Normalization, Op, Softmax
+from hwsim.operators import OPERATORS, Elementwise, Matmul, Normalization, Op, Softmax
 from hwsim.workload import Workload
 
 
@@ -135,7 +139,7 @@ class Residency:
     internal: frozenset[str]
 
 
-def plan_residency(workload: Workload, groups: list[Group], capacity_bytes: int) -> Residency:
+def plan_residency(workload: Workload, groups: Sequence[Group], capacity_bytes: int) -> Residency:
     """Which activations and gradients stay on chip in a store of ``capacity_bytes``.
 
     Shorter-lived tensors come first: a tensor stays when it and all tensors that come before it and live at the same time fit
@@ -202,7 +206,7 @@ def group_traffic(workload: Workload, group: Group, kept: Residency) -> dict[int
 
     Of several that overwrite one result in place, only the last stores it (``rewritten``).
     """
-    outputs = {workload.tensors[t].owner for t in workload.outputs}
+    tensors, outputs = workload.tensors, _output_owners(workload)
     made: set[str] = set()
     parts: dict[int, Traffic] = {}
     for index in group.members:
@@ -211,7 +215,7 @@ def group_traffic(workload: Workload, group: Group, kept: Residency) -> dict[int
         for position, name in enumerate(op.inputs):
             if name in op.inputs[:position]:
                 continue  # read once, used twice
-            owner = workload.tensors[name].owner
+            owner = tensors[name].owner
             size = workload.read_bytes(op, position)
             touched += size
             if owner in made:
@@ -221,7 +225,7 @@ def group_traffic(workload: Workload, group: Group, kept: Residency) -> dict[int
             if owner not in kept.kept:
                 load += size
         for position, name in enumerate(op.outputs):
-            owner = workload.tensors[name].owner
+            owner = tensors[name].owner
             size = workload.write_bytes(op, position)
             touched += size
             if owner in kept.internal:
@@ -230,10 +234,15 @@ def group_traffic(workload: Workload, group: Group, kept: Residency) -> dict[int
             if owner not in kept.kept or owner in outputs:
                 store += size
         parts[index] = Traffic(op, load, store, touched, handed, outside, result)
-        made |= {workload.tensors[t].owner for t in op.outputs}
+        made |= {tensors[t].owner for t in op.outputs}
     for index in _rewritten(workload, group):
         parts[index] = replace(parts[index], store_bytes=0, result_bytes=0)
     return parts
+
+
+def _output_owners(workload: Workload) -> frozenset[str]:
+    """Memory owners that the caller gets."""
+    return workload.derived("output owners", lambda: frozenset(workload.tensors[t].owner for t in workload.outputs))
 
 
 def _rewritten(workload: Workload, group: Group) -> set[int]:
@@ -241,3 +250,74 @@ def _rewritten(workload: Workload, group: Group) -> set[int]:
     chain = [*([] if group.matrix is None else [group.matrix]), *group.streamed]
     last = {workload.tensors[t].owner: i for i in chain for t in workload.ops[i].outputs}
     return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a workload runs on a machine that keeps so many bytes on chip.
+
+    Attributes:
+        groups: in execution order.
+        residency: what stays on chip.
+        traffic: for each group, operator index → what it moves.
+        likeness: for each group, a number that it shares with those that cost the same on any machine: networks repeat layers.
+    """
+
+    groups: tuple[Group, ...]
+    residency: Residency
+    traffic: tuple[Mapping[int, Traffic], ...]
+    likeness: tuple[int, ...]
+
+
+def schedule(
+    workload: Workload, capacity_bytes: int, *, grouping: Callable[[Workload], Sequence[Group]] = form_groups
+) -> Schedule:
+    """Groups, what stays of them in a store of ``capacity_bytes``, and what they move; made once and kept with the workload.
+
+    Args:
+        grouping: a module's function that says which operators run together.
+    """
+    return workload.derived(("schedule", grouping, capacity_bytes), lambda: _schedule(workload, capacity_bytes, grouping))
+
+
+def _schedule(workload: Workload, capacity_bytes: int, grouping: Callable[[Workload], Sequence[Group]]) -> Schedule:
+    groups = tuple(grouping(workload))
+    kept = plan_residency(workload, groups, capacity_bytes)
+    numbers: dict[Hashable, int] = {}
+    likeness = tuple(numbers.setdefault(_description(workload, group, kept), len(numbers)) for group in groups)
+    return Schedule(groups, kept, tuple(group_traffic(workload, group, kept) for group in groups), likeness)
+
+
+_NAMES = frozenset({"name", "inputs", "outputs", "module", "source"})
+
+
+@cache
+def _sizes(kind: str) -> Callable[[Op], Any]:
+    """Reads all fields of an operator but its names."""
+    return attrgetter(*(f.name for f in fields(OPERATORS[kind]) if f.name not in _NAMES))
+
+
+def _description(workload: Workload, group: Group, kept: Residency) -> Hashable:
+    """All that a group's cost can depend on: its operators and their tensors, numbered in the order in which they come up instead
+    of named, and where those lie."""
+    tensors, outputs = workload.tensors, _output_owners(workload)
+    numbers: dict[str, int] = {}
+    found: list[Hashable] = []
+
+    def number(name: str) -> int:
+        known = numbers.get(name)
+        if known is None:
+            known = numbers[name] = len(numbers)
+            tensor = tensors[name]
+            owner = tensor.owner
+            place = owner in kept.kept, owner in kept.internal, owner in outputs
+            held = known if owner == name else number(owner)
+            found.append((known, tensor.shape, tensor.format, tensor.role, tensor.density, held, place))
+        return known
+
+    for index in group.members:
+        op = workload.ops[index]
+        part = index == group.matrix, index in group.streamed, index in group.row_wise
+        reads, writes = tuple(map(number, op.inputs)), tuple(map(number, op.outputs))
+        found.append((op.kind, _sizes(op.kind)(op), part, reads, writes))
+    return tuple(found)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from hwsim.expansion import expand_attention
 from hwsim.operators import (
@@ -46,6 +46,10 @@ _RECIPE_ROLE = {
 }
 _PERSISTENT = frozenset({"weight", "optimizer_state", "kv_cache", "state"})
 
+DERIVED_LIMIT = 32
+"""Results that a workload keeps (``Workload.derived``): a sweep over capacities must not fill the memory."""
+_MISSING = object()
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -77,7 +81,7 @@ class Tensor:
         if self.density is not None and not (isinstance(self.density, int | float) and 0 <= self.density <= 1):
             raise InputError(f"tensor {self.name!r}: density must lie in [0, 1], got {self.density!r}")
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
@@ -87,10 +91,14 @@ class Tensor:
         """Name of the tensor that owns the memory."""
         return self.storage or self.name
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Bytes of its elements in its format."""
         return get_format(self.format).storage_bytes(self.elements)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: the fields alone, without what was computed from them."""
+        return {f.name: self.__dict__[f.name] for f in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,10 @@ class Workload:
             if entry.owner not in self.tensors:
                 raise InputError(f"workload {self.name!r}: tensor {name!r} shares the memory of {entry.owner!r}, not listed")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: the fields alone, without what was derived from them."""
+        return {f.name: self.__dict__[f.name] for f in fields(self)}
+
     def check_operands(self) -> None:
         """See that a machine can run it: matrix operators have their operands and a result, and formats, once a recipe was
         applied, belong to the inputs one by one.
@@ -155,6 +167,9 @@ class Workload:
         Raises:
             InputError: the first operator of which this is not so.
         """
+        self.derived("checked operands", self._check_operands)
+
+    def _check_operands(self) -> None:
         for op in self.ops:
             where = f"workload {self.name!r}: op {op.name!r}"
             least_in, least_out = (2, 1) if op.is_matrix else (0, 0)
@@ -207,19 +222,21 @@ class Workload:
         A gather reads only the elements it selects of its table.
         """
         tensor = self.tensors[op.inputs[position]]
-        held = self.tensors[tensor.owner]
-        elements = min(tensor.elements, held.elements)
+        elements = min(tensor.elements, self.tensors[tensor.owner].elements)
         if isinstance(op, Gather) and position == 0:
             elements = min(elements, op.elements)
+        if elements == tensor.elements:
+            return tensor.bytes
         return get_format(tensor.format).storage_bytes(elements)
 
     def write_bytes(self, op: Op, position: int) -> int:
         """Bytes that ``op`` writes of its output at ``position``."""
         tensor = self.tensors[op.outputs[position]]
-        held = self.tensors[tensor.owner]
-        elements = min(tensor.elements, held.elements)
+        elements = min(tensor.elements, self.tensors[tensor.owner].elements)
         if op.kind == "scatter":
             elements = min(elements, op.elements_out)
+        if elements == tensor.elements:
+            return tensor.bytes
         return get_format(tensor.format).storage_bytes(elements)
 
     def op_bytes(self, op: Op) -> int:
@@ -394,11 +411,19 @@ class Workload:
         return replace(self, ops=tuple(ops), tensors=tensors, recipe=chosen.name)
 
     def derived(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What ``make`` returns, made once for each ``key`` and kept with this workload, which never changes."""
+        """What ``make`` returns, made once for each ``key`` and kept with this workload, which never changes.
+
+        ``make`` must depend on nothing but the workload and the key, and nobody may change what it returns. The oldest of more
+        than ``DERIVED_LIMIT`` results go; two threads that ask at once may both make one, and get the same.
+        """
         kept: dict[Hashable, Any] = self.__dict__.setdefault("_derived", {})
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
+        found = kept.get(key, _MISSING)
+        if found is _MISSING:
+            found = make()
+            for oldest in list(kept)[: max(0, len(kept) + 1 - DERIVED_LIMIT)]:
+                kept.pop(oldest, None)
+            found = kept.setdefault(key, found)
+        return cast(T, found)
 
     def expanded(self) -> Workload:
         """A copy in which every composite (attention) is replaced by the matmuls and softmax it consists of."""

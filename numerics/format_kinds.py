@@ -31,7 +31,9 @@ TABLE_BITS = 16
 
 
 def _packed_bytes(elements: int, bits: int) -> int:
-    return -(-check_integer("elements", elements, least=0) * bits // 8)
+    if type(elements) is not int or elements < 0:  # the check of anything else takes longer than all else
+        elements = check_integer("elements", elements, least=0)
+    return -(-elements * bits // 8)
 
 
 def _where(name: Any) -> str:

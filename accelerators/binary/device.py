@@ -41,6 +41,10 @@ class BinaryEngine(MatrixEngine[BinarySpec]):
         run._folded = folded_ops(workload.expanded())
         return super(BinaryEngine, run)._simulate(workload, fidelity)
 
+    def distinction(self, op: Op) -> bool:
+        """Whether the operator is folded into a threshold; see ``hwsim.engine.MatrixEngine.distinction``."""
+        return op.name in self._folded
+
     def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> MatrixWork:
         """What ``op`` takes; see ``hwsim.engine.MatrixEngine.matrix_work``."""
         spec = self._spec

@@ -15,7 +15,8 @@ L2_CAP, L2_BPC, L2_UNIT_BPC, OFF_BPS, UNIT_OFF_BPS, OFF_LATENCY = 11, 12, 13, 14
 INSTR_M, INSTR_N, INSTR_K, FROM_SHARED, SUM_BYTES = 17, 18, 19, 20, 21
 E_REG, E_SHARED, E_L2, E_OFF = 22, 23, 24, 25
 STATIC_W, LIMIT_W, MIN_CLOCK, E_EXPONENT = 26, 27, 28, 29
-HW_FIELDS = 30
+EXPOSED, PACK_BPC, CUT_EVENLY = 30, 31, 32
+HW_FIELDS = 33
 
 # Columns of a job (float64). Bytes of an element as stored (`A_BYTES`) and as multiplied (`A_USED`); off-chip bytes of each
 # operand read once; cycles of one lane to widen an element, over the lanes of a unit; bytes of all operands and results.
@@ -35,22 +36,26 @@ RESULT_FIELDS = 12
 
 
 @njit(cache=True, nogil=True)
-def work_time(clock, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles):
-    """Seconds of a kernel at a clock: the slowest of units, L2 and off-chip memory, each with what must pass before it."""
-    return max(unit_cycles / clock + fill_s, l2_cycles / clock + latency_s, off_s + latency_s) + serial_cycles / clock
+def work_time(clock, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles, exposed=0.0):
+    """Seconds of a kernel at a clock: the slowest of units, L2 and off-chip memory, each with what must pass before it.
+
+    ``exposed`` is the share of the shorter of units' work and off-chip transfers that the longer one does not hide.
+    """
+    longest = max(unit_cycles / clock + fill_s, l2_cycles / clock + latency_s, off_s + latency_s)
+    return longest + exposed * min(unit_cycles / clock, off_s) + serial_cycles / clock
 
 
 @njit(cache=True, nogil=True)
 def clock_under_limit(hw, core_j, off_j, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles):
     """The highest clock at which static power + energy / time stays within the limit: bisection, power rising with the clock."""
     top = hw[CLOCK]
-    work = work_time(top, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles)
+    work = work_time(top, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles, hw[EXPOSED])
     if work <= 0.0 or core_j + off_j <= (hw[LIMIT_W] - hw[STATIC_W]) * work:
         return top
     low, high = hw[MIN_CLOCK], top
     for _ in range(40):
         middle = 0.5 * (low + high)
-        work = work_time(middle, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles)
+        work = work_time(middle, unit_cycles, fill_s, l2_cycles, off_s, latency_s, serial_cycles, hw[EXPOSED])
         energy = core_j * (middle / top) ** hw[E_EXPONENT] + off_j
         if energy <= (hw[LIMIT_W] - hw[STATIC_W]) * work:
             low = middle
@@ -103,7 +108,11 @@ def best_tiles(jobs, hw, tiles, splits, out):
             l2, off_s, fill = b_l2_bytes / hw[L2_BPC], b_off / hw[OFF_BPS], hw[TILE_LATENCY]
             b_core = job[CORE_J] + 1e-12 * b_l2_bytes * hw[E_L2]
             b_run = clock_under_limit(hw, b_core, 1e-12 * b_off * hw[E_OFF], b_unit, fill, l2, off_s, fill, 0.0)
-            best = work_time(b_run, b_unit, fill, l2, off_s, fill, 0.0)
+            best = work_time(b_run, b_unit, fill, l2, off_s, fill, 0.0, hw[EXPOSED])
+        # Operands are copied into the order in which the main loop reads them, but for products with a vector.
+        packed = 0.0
+        if hw[PACK_BPC] > 0.0 and m > 1 and n > 1:
+            packed = float(batch) * k * (float(m) * a + float(n) * b)
         for t in range(tiles.shape[0]):
             tm, tn = int(tiles[t, TILE_M]), int(tiles[t, TILE_N])
             sums = tm * tn * hw[SUM_BYTES]
@@ -114,6 +123,10 @@ def best_tiles(jobs, hw, tiles, splits, out):
                 continue
             together = max(1, int(min(hw[REG_CAP] / (2.0 * sums), hw[SHARED_CAP] / staged)))
             rows, columns = -(-m // tm), -(-n // tn)
+            if hw[CUT_EVENLY]:
+                wm, wn = int(tiles[t, WARP_M]), int(tiles[t, WARP_N])
+                high, wide = -(-m // rows), -(-n // columns)
+                tm, tn = -(-high // wm) * wm, -(-wide // wn) * wn
             for s in range(splits.shape[0]):
                 split = int(splits[s])
                 if split > 1 and k < split * int(hw[K_STEP]):
@@ -139,10 +152,12 @@ def best_tiles(jobs, hw, tiles, splits, out):
                 l2_bytes = loaded + result * job[OUT_BYTES] + partial
                 l2 = max(l2_bytes / hw[L2_BPC], waves * deep * (tm * a + tn * b) / hw[L2_UNIT_BPC])
                 serial, latency = 0.0, hw[TILE_LATENCY]
+                if packed:
+                    serial = packed / (hw[PACK_BPC] * min(hw[UNITS], float(count)))
                 if split > 1:
                     fill += hw[TILE_LATENCY]
                     latency += hw[TILE_LATENCY]
-                    serial = 0.5 * partial / hw[L2_BPC]
+                    serial += 0.5 * partial / hw[L2_BPC]
                 concurrent = max(1, min(rows * columns, int(hw[UNITS]) * together // split))
                 off = job[OTHER_OFF] + operand_loads(
                     rows, columns, tm, tn, k, a, b, hw[L2_CAP], concurrent, job[A_OFF], job[B_OFF]
@@ -151,15 +166,15 @@ def best_tiles(jobs, hw, tiles, splits, out):
                     off += partial
                 active = min(hw[UNITS], float(count))
                 off_s = off / min(hw[OFF_BPS], active * hw[UNIT_OFF_BPS])
-                work = work_time(clock, unit, fill, l2, off_s, latency, serial)
+                work = work_time(clock, unit, fill, l2, off_s, latency, serial, hw[EXPOSED])
                 if work >= best:
                     continue
                 exact = float(batch) * m * n * k
-                shared = exact * read + loaded
+                shared = exact * read + loaded + 2.0 * packed
                 widened = 1e-12 * k * batch * (float(m) * columns * job[A_WIDEN_PJ] + float(n) * rows * job[B_WIDEN_PJ])
                 core = job[CORE_J] + widened + 1e-12 * (exact * per_mac * hw[E_REG] + shared * hw[E_SHARED] + l2_bytes * hw[E_L2])
                 run = clock_under_limit(hw, core, 1e-12 * off * hw[E_OFF], unit, fill, l2, off_s, latency, serial)
-                work = work_time(run, unit, fill, l2, off_s, latency, serial)
+                work = work_time(run, unit, fill, l2, off_s, latency, serial, hw[EXPOSED])
                 if work < best:
                     best, b_run, b_core = work, run, core
                     b_tile, b_split, b_waves, b_unit = t, split, waves, unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from accelerators.tensor_engine.spec import KernelSpec, TensorEngineSpec
 from hwsim.machine import Fittable, Machine, format_bytes
 from hwsim.operators import Attention, Convolution, Matmul, Op
 from hwsim.report import OpCost, Report, Span
-from hwsim.schedule import Group, Residency, Traffic, form_groups, group_traffic, plan_residency
+from hwsim.schedule import Group, Residency, Schedule, Traffic, form_groups, schedule
 from hwsim.workload import Workload, chain
 from numerics.errors import unknown_name
 from numerics.recipes import Recipe, get_recipe
@@ -37,7 +37,8 @@ _STREAMED = (0.6, 0.95)
 """Ranges: the host's time for a call, what of it is exposed, the share of the off-chip bandwidth that streaming reaches."""
 
 
-def _kernel_fit(name: str, operators: tuple[str, ...], more: Mapping[str, tuple[float, float]]) -> Fittable:
+def kernel_fit(name: str, operators: tuple[str, ...], more: Mapping[str, tuple[float, float]]) -> Fittable:
+    """A fit of fields of one entry of ``kernels``."""
     return Fittable(operators, {f"kernels.{name}.{field}": bounds for field, bounds in more.items()})
 
 
@@ -52,15 +53,15 @@ FITTABLE: Mapping[str, Fittable] = {
             "memory.l2.achieved_fraction": (0.55, 0.8),
         },
     ),
-    "softmax": _kernel_fit(
+    "softmax": kernel_fit(
         "softmax", ("softmax",), {"launch_interval_s": _CALL, "bandwidth_fraction": _STREAMED, "reread_fraction": (0.1, 1.0)}
     ),
-    "layer_norm": _kernel_fit("layer_norm", ("layer_norm",), {**_OVERLAPPED, "bandwidth_fraction": _STREAMED}),
-    "gelu": _kernel_fit("gelu", ("gelu",), {**_OVERLAPPED, "bandwidth_fraction": _STREAMED}),
-    "elementwise": _kernel_fit(
+    "layer_norm": kernel_fit("layer_norm", ("layer_norm",), {**_OVERLAPPED, "bandwidth_fraction": _STREAMED}),
+    "gelu": kernel_fit("gelu", ("gelu",), {**_OVERLAPPED, "bandwidth_fraction": _STREAMED}),
+    "elementwise": kernel_fit(
         "elementwise", ("relu", "silu", "add", "multiply"), {**_OVERLAPPED, "bandwidth_fraction": _STREAMED}
     ),
-    "convolution": _kernel_fit("convolution", ("convolution",), {"launch_interval_s": _CALL}),
+    "convolution": kernel_fit("convolution", ("convolution",), {"launch_interval_s": _CALL}),
     "attention": Fittable(("attention",), {"kernels.attention.launch_interval_s": _CALL, "attention.efficiency": (0.2, 1.0)}),
 }
 """What measurements of single operators determine."""
@@ -160,62 +161,40 @@ class TensorEngine(Machine[TensorEngineSpec]):
 
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
         placed = workload.expanded() if self._spec.attention.kernel == "unfused" else workload
-        kernels = self._kernels(placed)
-        groups = [Group(k.head, k.fused) if placed.ops[k.head].is_matrix else Group(None, background=(k.head,)) for k in kernels]
-        kept = plan_residency(placed, groups, self._spec.memory.l2.retained_capacity_bytes)
-        works, parts = self._works(placed, kernels, groups, kept)
-        return self._report(placed, kernels, works, parts, fidelity)
+        grouping = _with_epilogues if self._spec.fusion == "epilogue" else _one_by_one
+        plan = schedule(placed, self._spec.memory.l2.retained_capacity_bytes, grouping=grouping)
+        heads = [group.background[0] if group.matrix is None else group.matrix for group in plan.groups]
+        kernels = [_Kernel(i, g.streamed, self.kernel(placed.ops[i])) for i, g in zip(heads, plan.groups, strict=True)]
+        works = self._works(placed, kernels, plan)
+        return self._report(placed, kernels, works, plan.traffic, fidelity)
 
-    def _kernels(self, workload: Workload) -> list[_Kernel]:
-        """The kernels in the order in which they run."""
-        ops = workload.ops
-        fused: dict[int, tuple[int, ...]] = {}
-        if self._spec.fusion == "epilogue":
-            for group in form_groups(workload):
-                if group.matrix is None:
-                    continue
-                # A row's statistics need results of other units: what comes behind them is a kernel of its own.
-                streamed = list(group.streamed)
-                cut = next((i for i, index in enumerate(streamed) if index in group.row_wise), len(streamed))
-                fused[group.matrix] = tuple(streamed[:cut])
-        taken = {index for members in fused.values() for index in members}
-        return [
-            _Kernel(index, fused.get(index, ()), self.kernel(op)) for index, op in enumerate(ops) if index not in taken
-        ]  # fmt: skip
-
-    def _works(
-        self, workload: Workload, kernels: Sequence[_Kernel], groups: Sequence[Group], kept: Residency
-    ) -> tuple[list[Work], list[dict[int, Traffic]]]:
-        """What each kernel takes; matrix products are searched together."""
+    def _works(self, workload: Workload, kernels: Sequence[_Kernel], plan: Schedule) -> list[Work]:
+        """What each kernel takes, those alike once; matrix products are searched together."""
         from accelerators.tensor_engine.streaming import attention_work, streaming_work
 
         spec = self._spec
-        works: list[Work | None] = [None] * len(kernels)
+        known: dict[int, Work] = {}
+        products: dict[int, _Kernel] = {}
         jobs: list[Job] = []
-        places: list[int] = []
-        parts: list[dict[int, Traffic]] = []
-        known: dict[Any, Work] = {}  # networks repeat their layers
-        for place, (kernel, group) in enumerate(zip(kernels, groups, strict=True)):
+        for kernel, traffic, alike in zip(kernels, plan.traffic, plan.likeness, strict=True):
             op = workload.ops[kernel.head]
-            traffic = group_traffic(workload, group, kept)
-            parts.append(traffic)
+            if alike in known or alike in products:
+                continue
             if isinstance(op, Matmul | Convolution):
-                jobs.append(self._job(workload, op, kernel, traffic, kept))
-                places.append(place)
+                products[alike] = kernel
+                jobs.append(self._job(workload, op, kernel, traffic, plan.residency))
                 continue
             part = _whole(traffic[kernel.head], [traffic[i] for i in kernel.fused])
             change = self.conversions(workload, op)
-            key = (*_alike(workload, op), part.load_bytes, part.store_bytes, part.touched_bytes, part.result_bytes, change)
-            if key not in known:
-                if isinstance(op, Attention):
-                    product = self._attention_product(workload, op)
-                    known[key] = attention_work(spec, workload, op, part, kernel.spec, product, change)
-                else:
-                    known[key] = streaming_work(spec, workload, op, part, kernel.spec, change)
-            works[place] = known[key]
-        for place, work in zip(places, self._search.run(jobs), strict=True):
-            works[place] = work
-        return [self._with_extras(workload, k, cast("Work", w), kept) for k, w in zip(kernels, works, strict=True)], parts
+            if isinstance(op, Attention):
+                product = self._attention_product(workload, op)
+                work = attention_work(spec, workload, op, part, kernel.spec, product, change)
+            else:
+                work = streaming_work(spec, workload, op, part, kernel.spec, change)
+            known[alike] = self._with_extras(workload, kernel, work, plan.residency)
+        for (alike, kernel), work in zip(products.items(), self._search.run(jobs), strict=True):
+            known[alike] = self._with_extras(workload, kernel, work, plan.residency)
+        return [known[alike] for alike in plan.likeness]
 
     def _attention_product(self, workload: Workload, op: Attention) -> Product:
         first = 0 if op.computes == "output" else 1
@@ -266,6 +245,7 @@ class TensorEngine(Machine[TensorEngineSpec]):
             touched_bytes=float(own.touched_bytes + sum(t.outside_bytes + t.result_bytes for t in others)),
             vector_cycles=lane,
             direct=isinstance(op, Convolution) and op.groups > 1,
+            inside=inside_padding(op) if isinstance(op, Convolution) and kernel.spec.skips_padding else 1.0,
         )
 
     def _with_extras(self, workload: Workload, kernel: _Kernel, work: Work, kept: Residency) -> Work:
@@ -410,7 +390,7 @@ class TensorEngine(Machine[TensorEngineSpec]):
             workload,
             [rows[index] for index in range(len(workload.ops))],
             fidelity=fidelity,
-            peak_macs_per_s=max(peaks, key=lambda peak: peaks[peak], default=self._default_peak()) * spec.clock_hz,
+            peak_macs_per_s=(max(peaks, key=lambda peak: peaks[peak]) if peaks else self._default_peak()) * spec.clock_hz,
             offchip_bandwidth_bytes_per_s=spec.memory.off_chip.achieved_bytes_per_s
             if fidelity == "tile"
             else spec.memory.off_chip.bandwidth_bytes_per_s,
@@ -421,7 +401,7 @@ class TensorEngine(Machine[TensorEngineSpec]):
 
     def _default_peak(self) -> float:
         """MACs a cycle in the default formats, for a workload without any."""
-        recipe = self._spec.default_recipe
+        recipe, _ = self._default_formats
         pair = self._spec.compute_formats(recipe.format_for("activation"), recipe.format_for("weight"))
         return float(self._spec.units * self._spec.mac_format(*pair).macs_per_cycle)
 
@@ -536,13 +516,37 @@ def _interval(kernel: KernelSpec) -> tuple[float, float]:
     return interval, fraction * interval
 
 
-_NAMES = frozenset({"name", "inputs", "outputs", "module", "phase", "source"})
+@cache
+def _inside(size: int, results: int, taps: int, stride: int, before: int, dilation: int) -> float:
+    """Share of (result, tap) pairs along one dimension that lie on the input."""
+    at = np.arange(results)[:, None] * stride - before + np.arange(taps) * dilation
+    return float(((at >= 0) & (at < size)).mean())
 
 
-def _alike(workload: Workload, op: Op) -> tuple[Any, ...]:
-    """What decides how an operator without tiles is run, besides what it moves."""
-    formats = tuple(workload.tensors[name].format for name in (*op.inputs, *op.outputs))
-    return (op.kind, formats, *(value for field, value in vars(op).items() if field not in _NAMES))
+def inside_padding(op: Convolution) -> float:
+    """Share of a convolution's MACs whose input is no zero of the padding."""
+    edges = zip(op.input_size, op.output_size, op.kernel, op.stride, op.padding, op.dilation, strict=True)
+    return math.prod(_inside(size, out, taps, stride, pads[0], dilation) for size, out, taps, stride, pads, dilation in edges)
+
+
+def _one_by_one(workload: Workload) -> list[Group]:
+    """Every operator in a kernel of its own."""
+    return [Group(i) if op.is_matrix else Group(None, background=(i,)) for i, op in enumerate(workload.ops)]
+
+
+def _with_epilogues(workload: Workload) -> list[Group]:
+    """Each matrix operator in one kernel with the elementwise operators on its results, in the order of their heads."""
+    fused: dict[int, tuple[int, ...]] = {}
+    for group in form_groups(workload):
+        if group.matrix is None:
+            continue
+        # A row's statistics need results of other units: what comes behind them is a kernel of its own.
+        streamed = list(group.streamed)
+        cut = next((i for i, index in enumerate(streamed) if index in group.row_wise), len(streamed))
+        fused[group.matrix] = tuple(streamed[:cut])
+    taken = {index for members in fused.values() for index in members}
+    alone = _one_by_one(workload)
+    return [Group(i, fused[i]) if i in fused else alone[i] for i in range(len(workload.ops)) if i not in taken]
 
 
 def _whole(head: Traffic, fused: Sequence[Traffic]) -> Traffic:

@@ -64,6 +64,7 @@ class Job:
         touched_bytes: of all operands and results, wherever they lie.
         vector_cycles: of all lanes, for what runs in the same kernel.
         direct: whether the vector lanes may compute it without tiles (a grouped convolution).
+        inside: share of its MACs that are computed: those with a zero of the padding need not be (``KernelSpec.skips_padding``).
     """
 
     product: Product
@@ -73,6 +74,7 @@ class Job:
     touched_bytes: float
     vector_cycles: float = 0.0
     direct: bool = False
+    inside: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class TileSearch:
         # A lane of the vector unit multiplies one pair at a time, from its registers.
         lanes = mac.pipe == "vector"
         hw[kernels.UNITS], hw[kernels.CLOCK], hw[kernels.RATE] = spec.units, spec.clock_hz, mac.macs_per_cycle
-        hw[kernels.EFFICIENCY], hw[kernels.STAGES] = matrix.efficiency, matrix.stages
+        hw[kernels.EFFICIENCY], hw[kernels.STAGES] = self._efficiency(kernel), matrix.stages
         hw[kernels.K_STEP] = max(1, int(matrix.k_step_bytes / width))
         hw[kernels.TILE_LATENCY] = matrix.tile_latency_s
         hw[kernels.REG_CAP], hw[kernels.REG_BPC] = memory.register_file.capacity_bytes, memory.register_file.bytes_per_cycle
@@ -141,7 +143,12 @@ class TileSearch:
         hw[kernels.E_L2], hw[kernels.E_OFF] = memory.l2.energy_pj_per_byte, memory.off_chip.energy_pj_per_byte
         hw[kernels.STATIC_W], hw[kernels.LIMIT_W] = spec.static_power_w, spec.power.limit_w
         hw[kernels.MIN_CLOCK], hw[kernels.E_EXPONENT] = spec.power.minimum_clock_hz, spec.power.energy_exponent
+        hw[kernels.EXPOSED], hw[kernels.PACK_BPC] = 1.0 - kernel.hidden, kernel.pack_bytes_per_cycle or 0.0
+        hw[kernels.CUT_EVENLY] = matrix.edges == "even"
         return hw
+
+    def _efficiency(self, kernel: KernelSpec) -> float:
+        return self._spec.matrix.efficiency * (kernel.efficiency or 1.0)
 
     def rows(
         self,
@@ -152,6 +159,7 @@ class TileSearch:
         touched_bytes: Array,
         vector_cycles: Array | float = 0.0,
         direct: bool = False,
+        inside: Array | float = 1.0,
     ) -> Array:
         """The jobs of ``_kernels`` for products of one kind: shapes (…, 4) of batch, m, n, k, the rest as in ``Job``."""
         spec, mac = self._spec, product.mac
@@ -170,13 +178,16 @@ class TileSearch:
         (a_cycles, a_pj), (b_cycles, b_pj) = product.widen
         jobs[:, kernels.A_WIDEN], jobs[:, kernels.B_WIDEN] = a_cycles / spec.lanes_per_unit, b_cycles / spec.lanes_per_unit
         jobs[:, kernels.A_WIDEN_PJ], jobs[:, kernels.B_WIDEN_PJ] = a_pj, b_pj
-        jobs[:, kernels.RATE_FACTOR] = factor
+        # A report counts every MAC: skipping some does not bring it above the peak.
+        jobs[:, kernels.RATE_FACTOR] = factor * np.minimum(1.0 / np.asarray(inside), 1.0 / self._efficiency(product.kernel))
         macs = shapes.astype(np.float64).prod(axis=1)
         jobs[:, kernels.CORE_J] = macs * mac.energy_pj * 1e-12 * (spec.sparsity.density if product.sparse else 1.0)
         jobs[:, kernels.VECTOR_CYCLES] = vector_cycles
         if direct:
             unit = spec.vector_unit
-            jobs[:, kernels.DIRECT_CYCLES] = macs * unit.cycles_per_operation["multiply_add"] / unit.lanes
+            reached = product.kernel.direct_efficiency or 1.0
+            cycles = macs * unit.cycles_per_operation["multiply_add"] / unit.lanes
+            jobs[:, kernels.DIRECT_CYCLES] = cycles * np.maximum(1.0, np.divide(inside, reached))
         return jobs
 
     def search(self, product: Product, jobs: Array) -> Array:
@@ -213,6 +224,7 @@ class TileSearch:
                 np.array([j.touched_bytes for j in chosen], dtype=np.float64),
                 np.array([j.vector_cycles for j in chosen], dtype=np.float64),
                 direct,
+                np.array([j.inside for j in chosen], dtype=np.float64),
             )
             for index, row, result in zip(members, rows, self.search(product, rows), strict=True):
                 found[index] = self._work(jobs[index], row, result)

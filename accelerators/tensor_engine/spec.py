@@ -97,6 +97,8 @@ class MatrixUnits(SpecPart):
         tile_latency_s: to fill the pipeline of the first tile of a wave and to write its results.
         split_k: into how many parts k may be cut, the parts' sums being added afterwards.
         instruction: shape of one instruction.
+        edges: tiles at the edges of a product: ``whole`` ones, of which a part is of no use; ``even``: rows and columns are cut
+            into as many equal tiles as those of full size would be, rounded up to ``warp_m`` and ``warp_n`` only.
     """
 
     tiles: tuple[Tile, ...] = Field(min_length=1)
@@ -106,6 +108,7 @@ class MatrixUnits(SpecPart):
     tile_latency_s: NotNegative
     split_k: tuple[Count, ...] = Field(default=(1,), min_length=1)
     instruction: Instruction
+    edges: Literal["whole", "even"] = "whole"
 
     @field_validator("split_k")
     @classmethod
@@ -113,6 +116,15 @@ class MatrixUnits(SpecPart):
         if 1 not in value:
             raise ValueError("split_k must hold 1, the product in one part")
         return value
+
+    @model_validator(mode="after")
+    def _parts_fill_tiles(self) -> MatrixUnits:
+        for tile in self.tiles:
+            if self.edges == "even" and (tile.m % tile.warp_m or tile.n % tile.warp_n):
+                raise ValueError(
+                    f"edges: even needs tiles of whole parts, but {tile.m}×{tile.n} is no multiple of {tile.warp_m}×{tile.warp_n}"
+                )
+        return self
 
 
 class UnitMemory(SpecPart):
@@ -190,6 +202,16 @@ class KernelSpec(SpecPart):
         kept_row_elements: rows up to this length are kept in registers.
         rows_per_unit: longer rows that one unit has under way at a time.
         reread_fraction: share of L2's bandwidth that further passes reach.
+        efficiency: share of ``matrix.efficiency`` that a product reaches; for others of the lanes' rate (1).
+        direct_efficiency: share of the lanes' rate that a grouped convolution without tiles reaches (1).
+        overlap: share of the shorter of units' work and off-chip transfers that hides behind the longer one (1). Threads that
+            wait in turn hide all of it; one thread's caches and arithmetic mostly take turns (Stengel et al., "Quantifying
+            performance bottlenecks of stencil computations using the Execution-Cache-Memory model", ICS 2015, section 2).
+        row_cycles: of a unit for each row of a row-wise operator, besides its elements' (0).
+        pack_bytes_per_cycle: at which a unit first copies both operands of a product into the order of its main loop (0: it does
+            not; products with a vector never are: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM
+            TOMS 34(3), 2008, section 4).
+        skips_padding: whether a convolution leaves out MACs with the padding's zeros (false).
     """
 
     launch_interval_s: NotNegative | None = None
@@ -199,6 +221,21 @@ class KernelSpec(SpecPart):
     kept_row_elements: Annotated[int, Field(ge=0, strict=True)] | None = None
     rows_per_unit: Count | None = None
     reread_fraction: Fraction | None = None
+    efficiency: Fraction | None = None
+    direct_efficiency: Fraction | None = None
+    overlap: Annotated[float, Field(ge=0, le=1)] | None = None
+    row_cycles: NotNegative | None = None
+    pack_bytes_per_cycle: NotNegative | None = None
+    skips_padding: bool | None = None
+
+    @property
+    def hidden(self) -> float:
+        """``overlap``, 1 where nothing is said."""
+        return 1.0 if self.overlap is None else self.overlap
+
+
+NEEDED = ("launch_interval_s", "exposed_fraction", "passes", "kept_row_elements", "rows_per_unit", "reread_fraction")
+"""Fields of ``KernelSpec`` that ``kernels.default`` gives."""
 
 
 class Launch(SpecPart):
@@ -226,6 +263,8 @@ class FusedAttention(SpecPart):
         query_rows, key_columns: the tile of scores.
         tiles_per_unit: tiles that a unit has under way, one multiplying while another takes exponentials.
         efficiency: share of ``matrix.efficiency`` that its products reach.
+        least_rows: fewer query rows take as long as these.
+        stacks_heads: whether query heads that share keys lie in one tile, or each reads them again from L2.
     """
 
     kernel: Literal["fused", "unfused"] = "fused"
@@ -233,6 +272,8 @@ class FusedAttention(SpecPart):
     key_columns: Count = 64
     tiles_per_unit: Count = 2
     efficiency: Fraction = 1.0
+    least_rows: Count = 16
+    stacks_heads: bool = True
 
 
 class Sparsity(SpecPart):
@@ -284,7 +325,7 @@ class TensorEngineSpec(MatrixMachineSpec):
     """A tensor engine.
 
     Attributes:
-        kind: ``tensor_engine``.
+        kind: ``tensor_engine``; ``processor`` for one whose units are cores (``accelerators.tensor_engine.processor``).
         clock_hz: the highest clock, of units and L2.
         units: streaming multiprocessors, compute units, matrix engines.
         mac_formats: ``"fp16"`` (both operands) or ``"bf16*int8"`` → what a MAC takes.
@@ -299,7 +340,7 @@ class TensorEngineSpec(MatrixMachineSpec):
         power: the clock under a limit of power.
     """
 
-    kind: Literal["tensor_engine"]
+    kind: Literal["tensor_engine", "processor"]
     units: Count
     mac_formats: Mapping[str, EngineFormat] = Field(min_length=1)
     matrix: MatrixUnits
@@ -321,7 +362,7 @@ class TensorEngineSpec(MatrixMachineSpec):
         default = value.get("default")
         if default is None:
             raise ValueError("kernels needs an entry 'default'")
-        missing = [name for name in KernelSpec.model_fields if getattr(default, name) is None and name != "bandwidth_fraction"]
+        missing = [name for name in NEEDED if getattr(default, name) is None]
         if missing:
             raise ValueError(f"kernels.default needs {', '.join(missing)}")
         unknown = sorted(set(value) - set(OPERATORS) - operation_names() - {"default"})
@@ -333,6 +374,12 @@ class TensorEngineSpec(MatrixMachineSpec):
     def _consistent(self) -> TensorEngineSpec:
         if self.power.minimum_clock_hz > self.clock_hz:
             raise ValueError("power.minimum_clock_hz is above clock_hz")
+        for name, kernel in self.kernels.items():
+            if 2 * (kernel.pack_bytes_per_cycle or 0.0) > self.memory.shared.bytes_per_cycle:
+                raise ValueError(
+                    f"kernels.{name}.pack_bytes_per_cycle: a byte is read and written: expected at most half of "
+                    f"memory.shared.bytes_per_cycle ({self.memory.shared.bytes_per_cycle:g}), got {kernel.pack_bytes_per_cycle:g}"
+                )
         if self.static_power_w >= self.power.limit_w:
             raise ValueError("power.limit_w must be above static_power_w")
         for name in self.sparsity.formats:

@@ -30,7 +30,7 @@ def streaming_work(
     """
     clock, memory = spec.clock_hz, spec.memory
     convert_cycles, convert_j = conversion
-    vector_s = (spec.vector_unit.op_cycles(op) + convert_cycles / spec.vector_unit.lanes) / clock
+    lanes = (spec.vector_unit.op_cycles(op) + convert_cycles / spec.vector_unit.lanes) / (kernel.efficiency or 1.0)
     load, store = float(part.load_bytes), float(part.store_bytes)
     read, active, rows = 0.0, spec.units, 1
     if isinstance(op, Softmax | Normalization | Reduction) and op.elements and op.operation != "batch_norm":
@@ -39,6 +39,7 @@ def streaming_work(
             read = (kernel.passes - 1) * float(part.touched_bytes - part.result_bytes)  # type: ignore[operator]
         rows = kernel.rows_per_unit or 1
         active = min(spec.units, max(1, op.rows))
+        lanes += math.ceil(op.rows / spec.units) * (kernel.row_cycles or 0.0)
         under_way = min(op.rows, spec.units * rows) * row_bytes
         # Rows under way that L2 cannot hold are evicted before they are read again.
         missed = min(1.0, max(0.0, under_way / memory.l2.capacity_bytes - 1.0))
@@ -65,7 +66,7 @@ def streaming_work(
     serial = min(off_s, again_s) / rows
     core_j = spec.vector_unit.energy_j(op.operations) + convert_j
     return finish(
-        spec, unit_cycles=vector_s * clock, l2_cycles=l2_cycles, off_s=off_s, serial_cycles=serial * clock,
+        spec, unit_cycles=lanes, l2_cycles=l2_cycles, off_s=off_s, serial_cycles=serial * clock, hidden=kernel.hidden,
         bytes={"off_chip": int(moved), "l2": int(touched)}, core={"vector": core_j},
     )  # fmt: skip
 
@@ -86,6 +87,7 @@ def finish(
     bytes: Mapping[str, int],
     core: Mapping[str, float],
     fill_s: float = 0.0,
+    hidden: float = 1.0,
     peak_macs_per_cycle: float = 0.0,
     details: Mapping[str, object] | None = None,
 ) -> Work:
@@ -93,6 +95,7 @@ def finish(
 
     Args:
         unit_cycles, l2_cycles, off_s: of the units, of L2, off chip; they overlap.
+        hidden: share of the shorter of units' work and off-chip transfers that the longer one hides.
         serial_cycles: cycles that overlap nothing.
         bytes: level → bytes.
         core: component → joules on the chip at the highest clock; those of L2 and beyond are added.
@@ -109,13 +112,15 @@ def finish(
     off_j = bytes["off_chip"] * memory.off_chip.energy_pj_per_byte * 1e-12
     clock = spec.clock_hz
     work = max(unit_cycles / clock + fill_s, l2_cycles / clock + fill_s, off_s + fill_s) + serial_cycles / clock
+    work += (1.0 - hidden) * min(unit_cycles / clock, off_s)
     if core_j + off_j > (spec.power.limit_w - spec.static_power_w) * work:
         hw = np.zeros(kernels.HW_FIELDS)
         hw[kernels.CLOCK], hw[kernels.STATIC_W], hw[kernels.LIMIT_W] = clock, spec.static_power_w, spec.power.limit_w
         hw[kernels.MIN_CLOCK], hw[kernels.E_EXPONENT] = spec.power.minimum_clock_hz, spec.power.energy_exponent
+        hw[kernels.EXPOSED] = 1.0 - hidden
         parts = (unit_cycles, fill_s, l2_cycles, off_s, fill_s, serial_cycles)
         clock = float(kernels.clock_under_limit(hw, core_j, off_j, *parts))
-        work = float(kernels.work_time(clock, *parts))
+        work = float(kernels.work_time(clock, *parts, 1.0 - hidden))
     scale = (clock / spec.clock_hz) ** spec.power.energy_exponent
     energy = {name: joules * scale for name, joules in {**core, **moved}.items()} | {"off_chip": off_j}
     compute = min(work, unit_cycles / clock)
@@ -128,14 +133,16 @@ def attention_work(
 ) -> Work:  # fmt: skip
     """What fused attention takes: a tile of query rows a unit, keys and values streamed past it, scores kept on the unit.
 
-    The query heads that share keys and values lie in one tile; where tiles are fewer than units, keys are divided among them
-    (Dao, "FlashAttention-2", arXiv 2307.08691, section 3.2, and FlashDecoding). Products and exponentials of a unit's
-    ``tiles_per_unit`` tiles overlap: max(MACs, exponentials) + min(MACs, exponentials) / tiles. Masked scores are computed too.
+    The query heads that share keys and values lie in one tile (``stacks_heads``); where tiles are fewer than units, keys are
+    divided among them (Dao, "FlashAttention-2", arXiv 2307.08691, section 3.2, and FlashDecoding). Products and exponentials of a
+    unit's ``tiles_per_unit`` tiles overlap: max(MACs, exponentials) + min(MACs, exponentials) / tiles. Masked scores are
+    computed too.
     """
     choice, memory, mac = spec.attention, spec.memory, product.mac
-    stacked = op.heads // op.kv_heads * op.query_length
-    tall = min(choice.query_rows, max(16, 1 << (stacked - 1).bit_length()))
-    high = math.ceil(stacked / tall)
+    shared_by = op.heads // op.kv_heads
+    stacked = op.query_length * (shared_by if choice.stacks_heads else 1)
+    tall = min(choice.query_rows, max(choice.least_rows, 1 << (stacked - 1).bit_length()))
+    high = math.ceil(stacked / tall) * (1 if choice.stacks_heads else shared_by)
     heads = op.batch * op.kv_heads
     tiles = heads * high
     split = 1
@@ -148,7 +155,7 @@ def attention_work(
     scores = waves * tall * keys
     mac_cycles = scores * depth / (mac.macs_per_cycle * spec.matrix.efficiency * choice.efficiency)
     per_score = spec.vector_unit.cycles(op.operations) * spec.units / op.scores
-    vector_cycles = scores * per_score + conversion[0] / spec.vector_unit.lanes
+    vector_cycles = (scores * per_score + conversion[0] / spec.vector_unit.lanes) / (kernel.efficiency or 1.0)
     unit_cycles = max(mac_cycles, vector_cycles) + min(mac_cycles, vector_cycles) / choice.tiles_per_unit
 
     offset = 0 if op.computes == "output" else 1
@@ -177,7 +184,7 @@ def attention_work(
     )
     return finish(
         spec, unit_cycles=unit_cycles, l2_cycles=l2_bytes / l2_rate, off_s=moved / min(all_bps, active * unit_bps),
-        serial_cycles=0.5 * partial / l2_rate, fill_s=fills * spec.matrix.tile_latency_s,
+        serial_cycles=0.5 * partial / l2_rate, fill_s=fills * spec.matrix.tile_latency_s, hidden=kernel.hidden,
         bytes={"off_chip": int(moved), "l2": int(l2_bytes), "shared": shared, "register": registers},
         core={"mac": macs * mac.energy_pj * 1e-12, "vector": spec.vector_unit.energy_j(op.operations) + conversion[1]},
         peak_macs_per_cycle=spec.units * mac.macs_per_cycle,

@@ -15,6 +15,7 @@ from typing import Any
 from hwsim.scoreboard.points import Point
 from hwsim.scoreboard.single import OPERATOR_SIZES, single_operator
 from hwsim.scoreboard.target import number, read_rows
+from hwsim.workload import Workload
 from numerics.errors import InputError, unknown_name
 from numerics.recipes import Recipe, recipe_names
 
@@ -56,8 +57,13 @@ def read_measurements(path: str | Path) -> list[Point]:
     return found
 
 
-def _point(row: Mapping[str, str], column: str) -> Point:
-    operator = row["operator"]
+def row_workload(row: Mapping[str, str]) -> tuple[str, Workload]:
+    """Label and workload of a row of measurements, in the formats that it names or without any.
+
+    Raises:
+        InputError: an unknown operator, a size that is missing or no whole number.
+    """
+    operator = row.get("operator", "")
     if operator not in OPERATOR_SIZES:
         raise unknown_name("operator", operator, OPERATOR_SIZES)
     sizes = {}
@@ -67,13 +73,18 @@ def _point(row: Mapping[str, str], column: str) -> Point:
             if not value.is_integer():
                 raise InputError(f"column {name!r}: expected a whole number, got {row[name]!r}")
             sizes[name] = int(value)
-    time_s = number(row[column], column) * TIME_COLUMNS[column]
-    if time_s <= 0:
-        raise InputError(f"column {column!r}: expected a time above 0, got {row[column]!r}")
     workload = single_operator(operator, sizes)
     recipe = format_recipe(row.get("formats", ""))
     label = " ".join([operator, *(f"{name}={value}" for name, value in sizes.items())])
-    return Point(label, workload if recipe is None else workload.with_formats(recipe), {"time_s": time_s}, row=row)
+    return label, workload if recipe is None else workload.with_formats(recipe)
+
+
+def _point(row: Mapping[str, str], column: str) -> Point:
+    label, workload = row_workload(row)
+    time_s = number(row[column], column) * TIME_COLUMNS[column]
+    if time_s <= 0:
+        raise InputError(f"column {column!r}: expected a time above 0, got {row[column]!r}")
+    return Point(label, workload, {"time_s": time_s}, row=row)
 
 
 def measurements_text(rows: Sequence[Mapping[str, Any]], comments: Iterable[str]) -> str:

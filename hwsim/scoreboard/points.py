@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -45,6 +45,8 @@ class Point:
 
 def target_points(target: Target) -> list[Point]:
     """The points of a target."""
+    from hwsim.scoreboard.measurements import row_workload
+
     found = []
     for row in target_rows(target):
         measured = {}
@@ -53,6 +55,10 @@ def target_points(target: Target) -> list[Point]:
             if value <= 0 and wanted.error == "percent":
                 raise InputError(f"{target.data}: column {wanted.column!r}: expected a number above 0, got {value:g}")
             measured[wanted.name] = value
+        if target.points.measurements:
+            label, workload = row_workload(row)
+            found.append(Point(label, workload, measured, row=row))
+            continue
         overrides = {name: _whole(number(_cell(row, c, target.data), c)) for name, c in target.points.overrides.items()}
         workload = _workload(target.points, row, target.data)
         label = row[target.points.label] if target.points.label else workload.name
@@ -114,20 +120,36 @@ def _layer(network: Workload, module: str, density: float | None) -> Workload:
 
 
 def predict(data: Mapping[str, Any], points: Sequence[Point], modelled: str) -> Array:
-    """The figure ``modelled`` of every point on the device that a spec's data describes.
+    """The figure ``modelled`` of every point on the device that a spec's data describes."""
+    return prediction(points, modelled)(data)
+
+
+def prediction(points: Sequence[Point], modelled: str) -> Callable[[Mapping[str, Any]], Array]:
+    """A spec's data → the figure ``modelled`` of every point on that device; a fit asks thousands of times.
 
     Matmuls are costed all at once where the device can; all else is simulated one by one.
     """
-    together = _matmul_times(get_device(data), points) if modelled == "time_s" else None
-    if together is not None:
-        return together
-    devices: dict[tuple[tuple[str, Any], ...], Device] = {}
+    matmuls = _plain_matmuls(points) if modelled == "time_s" else None
+
+    def predicted(data: Mapping[str, Any]) -> Array:
+        device = get_device(data)
+        if matmuls is not None and isinstance(device, Machine):
+            shapes, recipe = matmuls
+            m, n, k, batch = shapes.T
+            return device.matmul_time_s(m, n, k, batch=batch, recipe=recipe)
+        return _one_by_one(device, data, points, modelled)
+
+    return predicted
+
+
+def _one_by_one(device: Device, data: Mapping[str, Any], points: Sequence[Point], modelled: str) -> Array:
+    devices: dict[tuple[tuple[str, Any], ...], Device] = {(): device}
     reports: dict[tuple[int, Any], Report] = {}
     values = np.empty(len(points))
     for i, point in enumerate(points):
         key = tuple(sorted(point.overrides.items()))
         if key not in devices:
-            devices[key] = get_device(data, overrides=point.overrides or None)
+            devices[key] = get_device(data, overrides=point.overrides)
         run = id(point.workload), key
         if run not in reports:
             reports[run] = devices[key].simulate(point.workload)
@@ -137,10 +159,8 @@ def predict(data: Mapping[str, Any], points: Sequence[Point], modelled: str) -> 
     return values
 
 
-def _matmul_times(device: Device, points: Sequence[Point]) -> Array | None:
-    """Times of points that are all plain matmuls in the same formats, or None where they are not."""
-    if not isinstance(device, Machine):
-        return None
+def _plain_matmuls(points: Sequence[Point]) -> tuple[np.ndarray[Any, Any], Recipe | None] | None:
+    """Sizes (points, 4) and recipe of points that are all plain matmuls in the same formats; None of others."""
     shapes, formats = [], set()
     for point in points:
         ops = point.workload.ops
@@ -153,9 +173,7 @@ def _matmul_times(device: Device, points: Sequence[Point]) -> Array | None:
         shapes.append((op.m, op.n, op.k, op.batch))
     if len(formats) != 1:
         return None
-    recipe = _recipe_of(points[0].workload)
-    m, n, k, batch = np.array(shapes).T
-    return device.matmul_time_s(m, n, k, batch=batch, recipe=recipe)
+    return np.array(shapes), _recipe_of(points[0].workload)
 
 
 def _recipe_of(workload: Workload) -> Recipe | None:

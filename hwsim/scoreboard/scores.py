@@ -12,7 +12,7 @@ import numpy as np
 from hwsim.machine import Fittable
 from hwsim.registry import device_classes, get_device, read_spec, spec_file
 from hwsim.scoreboard.fitting import Array, FieldFit
-from hwsim.scoreboard.points import Point, predict, target_points
+from hwsim.scoreboard.points import Point, predict, prediction, target_points
 from hwsim.scoreboard.target import Figure, Goal, Target, load_target
 from numerics.errors import InputError
 
@@ -125,10 +125,13 @@ def score_target(target: str | Target) -> list[Score]:
         InputError: no such target, data or a spec that does not fit it.
     """
     chosen = load_target(target) if isinstance(target, str) else target
-    points = target_points(chosen)
+    every = target_points(chosen)
     data = read_spec(spec_file(chosen.device))
     found: list[Score] = []
     for figure in chosen.figures:
+        points = [point for point in every if figure.holds(point.row)]
+        if not points:
+            raise InputError(f"target {chosen.name!r}: figure {figure.name!r}: where: no row of {chosen.data} matches")
         measured = np.array([point.measured[figure.name] for point in points])
         shipped = predict(data, points, figure.modelled)
         bare = predict({**data, "calibrated": {}}, points, figure.modelled)
@@ -198,8 +201,10 @@ def predictor(
 ) -> Callable[[tuple[float, ...]], Array]:
     """Values of ``names`` → the figure of every point; the device's other fits keep their values."""
 
+    of_device = prediction(points, modelled)
+
     def predicted(values: tuple[float, ...]) -> Array:
-        return predict(with_values(data, fit, dict(zip(names, values, strict=True))), points, modelled)
+        return of_device(with_values(data, fit, dict(zip(names, values, strict=True))))
 
     return predicted
 

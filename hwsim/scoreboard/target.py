@@ -54,6 +54,7 @@ class Figure(SpecPart):
         scale: what a value of the column is multiplied by to get the SI unit.
         error: ``percent`` of the measured value, or ``points``: the difference of two percentages.
         goal: for all points.
+        where: column → value: the rows that it is about; all by default.
         fit: name of the fit, under the device's ``calibrated``, whose fields were fitted to this figure.
         cross_validation: number of folds, or ``leave_one_out``.
         subsets: parts with goals of their own.
@@ -65,15 +66,21 @@ class Figure(SpecPart):
     scale: Positive = 1.0
     error: Literal["percent", "points"] = "percent"
     goal: Goal = Goal()
+    where: Mapping[str, str] = Field(default_factory=dict)
     fit: str = ""
     cross_validation: Literal["leave_one_out"] | Annotated[int, Field(ge=2, strict=True)] = "leave_one_out"
     subsets: tuple[Subset, ...] = ()
+
+    def holds(self, row: Mapping[str, str]) -> bool:
+        """Whether it is about a row of the data."""
+        return all(row.get(column) == value for column, value in self.where.items())
 
 
 class Points(SpecPart):
     """How a row of the data becomes a workload: one operator, a layer of a network, or a network.
 
     Attributes:
+        measurements: the data are as ``hwsim measure`` writes them: each row names its operator, sizes and formats.
         operator: a name of ``OPERATOR_SIZES``; ``sizes`` says which column, or number, each of its sizes is.
         model: a network of the zoo, with the ``options`` batch, seq_len, kv_len and phase.
         layers: label in ``label`` → module of the network, for data with a row a layer.
@@ -84,6 +91,7 @@ class Points(SpecPart):
         rows: labels of the rows that count; all of them otherwise.
     """
 
+    measurements: bool = False
     operator: str = ""
     sizes: Mapping[str, Size] = Field(default_factory=dict)
     model: str = ""
@@ -97,8 +105,10 @@ class Points(SpecPart):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Points:
-        if bool(self.operator) == bool(self.model):
-            raise ValueError("expected either operator or model")
+        if bool(self.operator) + bool(self.model) + self.measurements != 1:
+            raise ValueError("expected either operator, model or measurements")
+        if self.measurements and (named := sorted(self.model_fields_set - {"measurements"})):
+            raise ValueError(f"{named[0]}: each row of measurements says it")
         if (self.layers or self.rows) and not self.label:
             raise ValueError("label: layers and rows need the column that names a row")
         return self

@@ -26,12 +26,27 @@ def wave_bytes(rows, columns, height, width, strips, sizes, whole, cap, along):
     return read_a * a + read_b * b
 
 
-def best_work(spec, shape, *, macs_per_cycle, off_bps, width=2):
-    """Least seconds over all tiles and splits of a product in one format of ``width`` bytes, sums in fp32, no limit of power."""
+def _even(size, parts):
+    """A size in equal whole parts, the first ones larger by one where it does not divide."""
+    return [size // parts + (i < size % parts) for i in range(parts)]
+
+
+def _rounded(size, step):
+    return math.ceil(size / step) * step
+
+
+def best_work(spec, shape, *, macs_per_cycle, off_bps, width=2, kernel=None):
+    """Least seconds over all tiles and splits of a product in one format of ``width`` bytes, sums in fp32, no limit of power.
+
+    ``kernel``: a ``KernelSpec`` whose efficiency, overlap and packing count; on the lanes, one result of one product at a time.
+    """
     batch, m, n, k = shape
     matrix, memory, clock = spec.matrix, spec.memory, spec.clock_hz
     step = matrix.k_step_bytes // width
     found = []
+    packed = 0.0
+    if kernel is not None and kernel.pack_bytes_per_cycle and m > 1 and n > 1:
+        packed = batch * (m * k + k * n) * width / kernel.pack_bytes_per_cycle / clock
     for tile in matrix.tiles:
         sums = tile.m * tile.n * 4
         staged = matrix.stages * step * (tile.m + tile.n) * width
@@ -51,14 +66,21 @@ def best_work(spec, shape, *, macs_per_cycle, off_bps, width=2):
                 high, wide = min(tile.m, m - row * tile.m), min(tile.n, n - column * tile.n)
                 read += (high + wide) * width * k / split
             most = max(load)
-            macs = most * tile.m * tile.n * deep
+            tall, broad = tile.m, tile.n
+            if matrix.edges == "even":
+                tall = max(_rounded(part, tile.warp_m) for part in _even(m, rows))
+                broad = max(_rounded(part, tile.warp_n) for part in _even(n, columns))
+            macs = most * tall * broad * deep
             instruction = matrix.instruction
             per_mac = 8 * width / instruction.k_bytes
             if instruction.operands == "registers":
                 per_mac += width / instruction.n + width / instruction.m
-            shared = macs * width * (1 / tile.warp_m + 1 / tile.warp_n) + most * deep * (tile.m + tile.n) * width
+            if kernel is not None:
+                per_mac = 2 * width + 2 * 4
+            shared = macs * width * (1 / tile.warp_m + 1 / tile.warp_n) + most * deep * (tall + broad) * width
+            reached = matrix.efficiency * (kernel.efficiency if kernel is not None else 1.0)
             unit = max(
-                macs / (macs_per_cycle * tile.rate_fraction * matrix.efficiency),
+                macs / (macs_per_cycle * tile.rate_fraction * reached),
                 macs * per_mac / memory.register_file.bytes_per_cycle,
                 shared / memory.shared.bytes_per_cycle,
             )
@@ -66,7 +88,7 @@ def best_work(spec, shape, *, macs_per_cycle, off_bps, width=2):
             l2_rate = memory.l2.bytes_per_cycle * memory.l2.achieved_fraction
             l2 = max(
                 (read + batch * m * n * width + partial) / l2_rate,
-                most * deep * (tile.m + tile.n) * width / memory.l2.unit_bytes_per_cycle,
+                most * deep * (tall + broad) * width / memory.l2.unit_bytes_per_cycle,
             )
             fills = math.ceil(most / together) + (split > 1)
             concurrent = max(1, min(rows * columns, spec.units * together // split))
@@ -74,8 +96,8 @@ def best_work(spec, shape, *, macs_per_cycle, off_bps, width=2):
             for power in range(20):
                 height = min(2**power, rows)
                 wide = max(1, min(columns, concurrent // height))
-                strips = height * tile.m * k * width, wide * tile.n * k * width
-                whole = rows * tile.m * k * width, columns * tile.n * k * width
+                strips = height * tall * k * width, wide * broad * k * width
+                whole = rows * tall * k * width, columns * broad * k * width
                 sizes = batch * m * k * width, batch * k * n * width
                 for along in (True, False):
                     moved = wave_bytes(rows, columns, height, wide, strips, sizes, whole, memory.l2.capacity_bytes, along)
@@ -89,5 +111,8 @@ def best_work(spec, shape, *, macs_per_cycle, off_bps, width=2):
             fill = matrix.tile_latency_s
             ahead = fill * (2 if split > 1 else 1)
             work = max(unit / clock + fill * fills, l2 / clock + ahead, off_s + ahead)
+            if kernel is not None:
+                work += packed / min(spec.units, batch * rows * columns * split)
+                work += (1 - kernel.overlap) * min(unit / clock, off_s)
             found.append(work + (partial / 2 / l2_rate / clock if split > 1 else 0))
     return min(found)

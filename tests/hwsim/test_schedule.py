@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from random_graphs import workloads
 
+from hwsim.api import workload_from
 from hwsim.operators import Elementwise, Matmul, Normalization, Softmax
-from hwsim.schedule import Group, form_groups, plan_residency
+from hwsim.registry import get_device
+from hwsim.schedule import Group, form_groups, group_traffic, plan_residency, schedule
 from hwsim.workload import Tensor, Workload
+from numerics.recipes import Recipe
 
 
 def chain_of(group):
@@ -189,3 +195,96 @@ def test_the_shorter_lived_stays_first(capacity, kept):
     groups = form_groups(workload)
     assert len(groups) == 3
     assert plan_residency(workload, groups, capacity).kept == kept
+
+
+# --- what is kept with the workload -------------------------------------------------------------------------
+
+
+@given(workloads(), st.integers(0, 100))
+def test_a_schedule_is_what_its_parts_say(workload, capacity):
+    found = schedule(workload, capacity)
+    assert schedule(workload, capacity) is found
+    assert list(found.groups) == form_groups(workload)
+    assert found.residency == plan_residency(workload, form_groups(workload), capacity)
+    assert list(found.traffic) == [group_traffic(workload, group, found.residency) for group in found.groups]
+
+
+@given(workloads(), st.integers(0, 100))
+def test_groups_alike_move_the_same(workload, capacity):
+    found = schedule(workload, capacity)
+    first = {}
+    for group, traffic, alike in zip(found.groups, found.traffic, found.likeness, strict=True):
+        moved = [replace(part, op=None) for _, part in sorted(traffic.items())]
+        kinds = [(workload.ops[i].kind, workload.ops[i].elements_out) for i in group.members]
+        assert first.setdefault(alike, (kinds, moved)) == (kinds, moved)
+
+
+def test_likeness_sees_all_but_names():
+    def alike(*, second=None, size=(4, 6), role="activation", density=None, outputs=("y",)):
+        ops = [Matmul(name=n, m=4, n=6, k=6, inputs=("x", f"w{n}"), outputs=(f"o{n}",), module=n) for n in "ab"]
+        end = Elementwise(name="end", operation="add", elements=24, inputs=("oa", "ob"), outputs=("y",), aligned=False)
+        weights = [Tensor("wa", (6, 6), "fp32", "weight"), Tensor("wb", (6, 6), "fp32", "weight")]
+        made = [Tensor("oa", (4, 6), "fp32"), Tensor("ob", size, "fp32", role, density), Tensor("y", (4, 6), "fp32")]
+        tensors = {t.name: t for t in (Tensor("x", (4, 6), "fp32", "input"), *weights, *made)}
+        placed = (ops[0], replace(ops[1], **(second or {})), end)
+        a, b, _ = schedule(Workload("n", placed, tensors, ("x",), outputs), 0).likeness
+        return a == b
+
+    assert alike()
+    assert alike(second={"source": "aten.mm"})
+    assert not alike(second={"bias": True})
+    assert not alike(second={"inputs": ("x", "x")})
+    assert not alike(second={"phase": "backward"})
+    assert not alike(size=(2, 6))
+    assert not alike(role="gradient")
+    assert not alike(density=0.5)
+    assert not alike(outputs=("y", "ob"))
+
+
+def binary_chains():
+    """Two equal binary layers in groups of their own; the first ends in a sign, which folds its normalisation."""
+    tensors = {"x": Tensor("x", (16, 32), "fp32", "input")}
+    ops = []
+
+    def add(op, *read):
+        for name in read:
+            if name.startswith("w"):
+                tensors[name] = Tensor(name, (32, 32), "fp32", "weight")
+        tensors[op.name] = Tensor(op.name, (16, 32), "fp32")
+        ops.append(replace(op, inputs=read, outputs=(op.name,)))
+
+    for n in "ab":
+        add(Matmul(name=f"fc_{n}", m=16, n=32, k=32), "x", f"w_{n}")
+        add(Normalization(name=f"norm_{n}", operation="batch_norm", elements=512, rows=32), f"fc_{n}")
+    add(Matmul(name="fc_c", m=16, n=32, k=32), "x", "w_c")
+    add(Elementwise(name="sign_a", operation="sign", elements=512), "norm_a")
+    add(Elementwise(name="gelu_b", operation="gelu", elements=512), "norm_b")
+    formats = {"weight": "binary", "activation": "binary", "accumulator": "fp32", "elementwise": "fp32"}
+    plain = Workload("chains", tuple(ops), tensors, ("x",), ("fc_c", "sign_a", "gelu_b"))
+    return plain.with_formats(Recipe("signs", formats))
+
+
+@pytest.mark.parametrize("name", ["a100", "bnn_popcount", "eyeriss", "nvdla_128", "sparse_csr", "tpe_systolic_mac", "tulip"])
+def test_costing_groups_alike_once_changes_no_figure(name, monkeypatch):
+    device = get_device(name)
+    work = [workload_from("gpt2"), workload_from("mlp0", batch=2, mode="training")]
+    work += [binary_chains()] if device.kind == "binary_engine" else []
+    for workload in work:
+        once = device.simulate(workload).to_dict()
+        with monkeypatch.context() as patch:
+            patch.setattr("hwsim.schedule._description", lambda *_: object())
+            apart = device.simulate(pickle.loads(pickle.dumps(workload))).to_dict()
+        assert apart == once
+
+
+def test_what_a_machine_tells_apart_is_costed_apart():
+    placed = binary_chains()
+    found = schedule(placed, 0)
+    of = {
+        placed.ops[group.matrix].name: alike
+        for group, alike in zip(found.groups, found.likeness, strict=True)
+        if group.matrix is not None
+    }
+    assert of["fc_a"] == of["fc_b"], "the machine alone knows that one of them is folded"
+    cost = {op.name: op for op in get_device("tulip").simulate(placed).ops}
+    assert cost["norm_a"].energy_j["vector"] < cost["norm_b"].energy_j["vector"]

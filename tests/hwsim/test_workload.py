@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from random_graphs import workloads
 
 from hwsim.operators import FLOPS_PER_MAC, Attention, Convolution, Elementwise, Gather, Matmul, Scatter, Unmodelled
-from hwsim.workload import ROLES, PeakMemory, Tensor, Workload, chain, load_json
+from hwsim.workload import DERIVED_LIMIT, ROLES, PeakMemory, Tensor, Workload, chain, load_json
 from numerics.errors import InputError
 from numerics.recipes import Recipe
 
@@ -549,3 +552,56 @@ def test_a_tensor_is_listed_by_its_own_name():
 def test_it_says_what_it_is():
     assert repr(two_layers()) == "Workload('two': 3 ops, 64 MACs, 36 parameters)"
     assert repr(two_layers().with_formats("int8")).endswith("36 parameters, formats 'int8')")
+
+
+# --- what is kept with a workload ---------------------------------------------------------------------------
+
+
+def test_what_is_derived_is_made_once_for_each_key_and_each_workload():
+    made = []
+
+    def make(name):
+        return lambda: made.append(name) or name
+
+    first, second = two_layers(), two_layers()
+    assert [first.derived("a", make("x")), first.derived("a", make("y")), first.derived("b", make("z"))] == ["x", "x", "z"]
+    assert second.derived("a", make("other")) == "other"
+    assert replace(first, name="three").derived("a", make("new")) == "new"
+    assert first.derived("none", lambda: made.append("none")) is first.derived("none", lambda: made.append("none"))
+    assert made == ["x", "z", "other", "new", "none"]
+
+
+def test_only_so_much_is_kept():
+    workload = two_layers()
+    for i in range(3 * DERIVED_LIMIT):
+        assert workload.derived(i, lambda i=i: [i]) == [i]
+    assert len(vars(workload)["_derived"]) == DERIVED_LIMIT
+    newest = 3 * DERIVED_LIMIT - 1
+    assert workload.derived(newest, list) == [newest]
+    assert workload.derived(0, list) == []
+
+
+def test_threads_get_one_and_the_same():
+    workload = two_layers()
+    begin = Barrier(8)
+
+    def ask(_):
+        begin.wait(timeout=10)
+        return [workload.derived(key, object) for key in range(DERIVED_LIMIT)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(8)))
+    assert all(a is b for answer in found[1:] for a, b in zip(answer, found[0], strict=True))
+
+
+@given(workloads())
+def test_a_pickle_holds_the_fields_alone(workload):
+    before = pickle.dumps(workload)
+    workload.expanded(), workload.macs, workload.depth, workload.lifetimes, workload.peak_memory()
+    for tensor in workload.tensors.values():
+        assert tensor.bytes == 4 * tensor.elements
+    assert pickle.dumps(workload) == before
+    back = pickle.loads(before)
+    assert back == workload
+    assert back.peak_memory() == workload.peak_memory()
+    assert set(vars(pickle.loads(before))) == {"name", "ops", "tensors", "inputs", "outputs", "recipe", "metadata"}
