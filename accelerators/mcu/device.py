@@ -23,7 +23,7 @@ from hwsim.engine import IDEAL_MEMORY
 from hwsim.machine import UNMODELLED, Machine, format_bytes
 from hwsim.operators import Convolution, Gather, Matmul, Op, Scatter
 from hwsim.report import OpCost, Report, Span
-from hwsim.schedule import Group, Residency, Traffic, form_groups, group_traffic, plan_residency
+from hwsim.schedule import Residency, Traffic, group_traffic, schedule
 from hwsim.workload import Workload
 from numerics.errors import InputError
 from numerics.recipes import Recipe
@@ -77,17 +77,17 @@ class McuCluster(Machine[McuClusterSpec]):
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
         spec = self.spec
         placed = workload.expanded()
-        groups = form_groups(placed)
-        places = self._places(placed, groups)
+        l1, l2 = schedule(placed, spec.l1.retained_capacity_bytes), schedule(placed, spec.l2_capacity_bytes // 2)
+        places = self._places(placed, l1.residency, l2.residency)
         rows: dict[int, OpCost] = {}
         spans: list[Span] = []
         tables: dict[str, list[dict[str, Any]]] = {"cores": [], "tiles": []}
         peaks: dict[float, int] = {}
         region = _Region()
         start = 0.0
-        for group in groups:
-            inner = group_traffic(placed, group, places.in_l1)
-            outer = inner if places.resident else group_traffic(placed, group, places.in_l2)
+        for number, group in enumerate(l1.groups):
+            inner = l1.traffic[number] if places.in_l1 is l1.residency else group_traffic(placed, group, places.in_l1)
+            outer = inner if places.resident else l2.traffic[number]
             head = [] if group.matrix is None else [group.matrix]
             for members in ([*head, *group.streamed], *([i] for i in group.background)):
                 if not members:
@@ -116,16 +116,15 @@ class McuCluster(Machine[McuClusterSpec]):
             notes=[IDEAL_MEMORY] if fidelity == "analytic" else [],
         )
 
-    def _places(self, workload: Workload, groups: list[Group]) -> Places:
-        """What stays in L1 and in L2: all of a workload whose live bytes fit, otherwise what ``plan_residency`` keeps."""
+    def _places(self, workload: Workload, in_l1: Residency, in_l2: Residency) -> Places:
+        """What stays in L1 and in L2: all of a workload whose live bytes fit, otherwise what was planned."""
         spec = self.spec
         live = workload.peak_memory().bytes
-        in_l1 = plan_residency(workload, groups, spec.l1.retained_capacity_bytes)
         if live <= spec.l1.capacity_bytes:
             in_l1 = Residency(frozenset(workload.tensors) - in_l1.internal, in_l1.internal)
         if live <= max(spec.l1.capacity_bytes, spec.l2_capacity_bytes):
             return Places(in_l1, in_l1, True)
-        return Places(in_l1, plan_residency(workload, groups, spec.l2_capacity_bytes // 2), False)
+        return Places(in_l1, in_l2, False)
 
     def _default_pair(self) -> tuple[str, str]:
         recipe = self.spec.default_recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -14,7 +14,7 @@ from hwsim.device import check_request
 from hwsim.machine import Fittable, Machine, format_bytes
 from hwsim.operators import Convolution, Matmul, Normalization, Op, Softmax
 from hwsim.report import OpCost, Report, Span
-from hwsim.schedule import Group, Residency, Traffic, form_groups, group_traffic, plan_residency
+from hwsim.schedule import Group, Residency, Traffic, group_traffic, schedule
 from hwsim.workload import Tensor, Workload, chain
 from numerics.errors import unknown_name
 from numerics.recipes import Recipe, get_recipe
@@ -63,10 +63,14 @@ class SystolicArray(Machine[SystolicSpec]):
 
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
         placed = workload.expanded()
-        groups = form_groups(placed)
-        kept = plan_residency(placed, groups, self._spec.memory.input.retained_capacity_bytes)
-        jobs = [self._job(placed, group, kept) for group in groups]
-        return self._report(placed, groups, jobs, self._costs(jobs, fidelity), fidelity)
+        plan = schedule(placed, self._spec.memory.input.retained_capacity_bytes)
+        alike: dict[int, Jobs] = {}
+        for number, group, traffic in zip(plan.likeness, plan.groups, plan.traffic, strict=True):
+            if number not in alike:
+                alike[number] = self._job(placed, group, traffic, plan.residency)
+        costs = dict(zip(alike, self._costs(list(alike.values()), fidelity), strict=True))
+        jobs = [alike[number] for number in plan.likeness]
+        return self._report(placed, plan.groups, jobs, [costs[number] for number in plan.likeness], fidelity)
 
     def _costs(self, jobs: list[Jobs], fidelity: str) -> list[GroupCost]:
         """Cost of each group: each distinct one once, several at a time; the result does not depend on how many."""
@@ -102,7 +106,7 @@ class SystolicArray(Machine[SystolicSpec]):
     def _matmul_job(self, batch: int, m: int, n: int, k: int, recipe: str | Recipe | None) -> Jobs:
         workload = chain("matmul", [Matmul(name="matmul", batch=batch, m=m, n=n, k=k)])
         placed = self.placed(workload if recipe is None else workload.with_formats(recipe))
-        return self._job(placed, Group(0), Residency(frozenset(), frozenset()))
+        return self._alone(placed)
 
     def _closed_times(
         self, shapes: np.ndarray[Any, Any], recipe: str | Recipe | None, *, windows: bool
@@ -115,7 +119,7 @@ class SystolicArray(Machine[SystolicSpec]):
         spec = self._spec
         workload = chain("matmul", [Matmul(name="matmul", m=1, n=1, k=1)])
         placed = self.placed(workload if recipe is None else workload.with_formats(recipe))
-        job = self._job(placed, Group(0), Residency(frozenset(), frozenset()))[0]
+        job = self._alone(placed)[0]
         assert job is not None
         batch, m, n, k = shapes.T
         a, b = batch * m * k, batch * k * n
@@ -168,8 +172,12 @@ class SystolicArray(Machine[SystolicSpec]):
 
     # --- from a group to what the pipeline needs -------------------------------------------------------------------------
 
-    def _job(self, workload: Workload, group: Group, kept: Residency) -> Jobs:
-        parts = group_traffic(workload, group, kept)
+    def _alone(self, workload: Workload) -> Jobs:
+        """The one operator of a workload, nothing of it on chip."""
+        group, kept = Group(0), Residency(frozenset(), frozenset())
+        return self._job(workload, group, group_traffic(workload, group, kept), kept)
+
+    def _job(self, workload: Workload, group: Group, parts: Mapping[int, Traffic], kept: Residency) -> Jobs:
         streamed = [self._vector_job(workload, parts[i], row_wise=i in group.row_wise, streamed=True) for i in group.streamed]
         background = [self._vector_job(workload, parts[i]) for i in group.background]
         if group.matrix is None:
@@ -262,7 +270,7 @@ class SystolicArray(Machine[SystolicSpec]):
     def _report(
         self,
         workload: Workload,
-        groups: list[Group],
+        groups: Sequence[Group],
         jobs: list[Jobs],
         costs: list[GroupCost],
         fidelity: str,

@@ -59,7 +59,7 @@ class FieldFit:
         first = np.array([loss(unit) for unit in sample])
         best: tuple[float, Array] | None = None
         for start in np.argsort(first, kind="stable")[:STARTS]:
-            options = {"xatol": 1e-5, "fatol": 1e-7, "maxiter": 150 * dimensions, "initial_simplex": _simplex(sample[start])}
+            options = {"xatol": 1e-3, "fatol": 1e-5, "maxiter": 150 * dimensions, "initial_simplex": _simplex(sample[start])}
             found = minimize(loss, sample[start], method="Nelder-Mead", options=options)
             if best is None or found.fun < best[0]:
                 best = float(found.fun), np.clip(found.x, 0, 1)
