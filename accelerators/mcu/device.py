@@ -85,15 +85,19 @@ class McuCluster(Machine[McuClusterSpec]):
         peaks: dict[float, int] = {}
         region = _Region()
         start = 0.0
+        works: dict[tuple[int, int], list[tuple[Work, float]]] = {}
         for number, group in enumerate(l1.groups):
             inner = l1.traffic[number] if places.in_l1 is l1.residency else group_traffic(placed, group, places.in_l1)
             outer = inner if places.resident else l2.traffic[number]
             head = [] if group.matrix is None else [group.matrix]
-            for members in ([*head, *group.streamed], *([i] for i in group.background)):
+            for part, members in enumerate(([*head, *group.streamed], *([i] for i in group.background))):
                 if not members:
                     continue
+                key = l1.likeness[number], part
+                if key not in works:
+                    works[key] = self._works(placed, members, inner)
                 found = self._together(
-                    placed, members, inner, outer, places, region,
+                    placed, members, works[key], inner, outer, places, region,
                     fidelity=fidelity, first=not rows, start=start, tables=tables,
                 )  # fmt: skip
                 rows |= found
@@ -144,10 +148,16 @@ class McuCluster(Machine[McuClusterSpec]):
             rate = min(rate, float(self.spec.fpus.count))
         return rate * mac.macs_per_instruction
 
+    def _works(self, workload: Workload, members: list[int], inner: Mapping[int, Traffic]) -> list[tuple[Work, float]]:
+        """Instructions, and joules of conversions, of operators that share their tiles."""
+        matrix = workload.ops[members[0]].is_matrix
+        return [self._work(workload, workload.ops[i], inner[i], n > 0, n == 0 and matrix) for n, i in enumerate(members)]
+
     def _together(
         self,
         workload: Workload,
         members: list[int],
+        done: list[tuple[Work, float]],
         inner: Mapping[int, Traffic],
         outer: Mapping[int, Traffic],
         places: Places,
@@ -162,7 +172,6 @@ class McuCluster(Machine[McuClusterSpec]):
         spec = self.spec
         ideal = fidelity == "analytic"
         head = workload.ops[members[0]]
-        done = [self._work(workload, workload.ops[i], inner[i], n > 0, n == 0 and head.is_matrix) for n, i in enumerate(members)]
         works = [work for work, _ in done]
         streams = [self._streamed(inner[i], outer[i], work, places) for i, work in zip(members[1:], works[1:], strict=True)]
         more = Load.sum(streams)
