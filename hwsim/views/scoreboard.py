@@ -155,14 +155,15 @@ def plot_scores(scores: Sequence[Score]) -> Figure:
         ax.set_visible(False)
     for ax, score in zip(axes.flat, whole, strict=False):
         values = [*score.measured, *score.modelled]
-        log = score.error == "percent" and min(values) > 0
+        log = score.error == "percent" and min(values) > 0 and max(values) > 20 * min(values)
         low, high = min(values), max(values)
-        low, high = (low / 1.25, high * 1.25) if log else (min(0.0, low) - 2, high + 2)
+        low, high = (low / 1.25, high * 1.25) if log else (0.0, 1.1 * high)
         ax.set_facecolor(PAPER)
         ax.plot([low, high], [low, high], color=INK, linewidth=0.8)
         if log:
             ax.set_xscale("log")
             ax.set_yscale("log")
+        if score.error == "percent":
             band = [low, high], [0.9 * low, 0.9 * high], [1.1 * low, 1.1 * high]
         else:
             band = [low, high], [low - 10, high - 10], [low + 10, high + 10]
