@@ -260,8 +260,17 @@ class Machine(Generic[SpecT]):
             spans=tuple(spans),
             tables={name: table for name, table in (tables or {}).items() if table},
             peak_memory_bytes=dict(workload.peak_memory().by_role),
-            notes=(*(charged if any(not row.modelled for row in rows) else ()), *notes),
+            notes=(*(charged if any(not row.modelled for row in rows) else ()), *self._room(workload), *notes),
         )
+
+    def _room(self, workload: Workload) -> list[str]:
+        """A note where the workload's live tensors are more than off-chip memory holds."""
+        place = getattr(self._spec, "memory", self._spec)
+        capacity = getattr(getattr(place, "off_chip", None), "capacity_bytes", None)
+        needed = workload.peak_memory().bytes
+        if capacity is None or needed <= capacity:
+            return []
+        return [f"does not fit: needs {needed / 1e9:.1f} GB of off-chip memory, the device has {capacity / 1e9:.1f} GB"]
 
     @cached_property
     def _plain_spec(self) -> Mapping[str, Any]:

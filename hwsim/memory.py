@@ -55,6 +55,7 @@ class OffChip(SpecPart):
         latency_s: from asking to the first byte.
         energy_pj_per_byte: energy of one byte moved.
         achieved_fraction: share of the bandwidth that transfers reach.
+        capacity_bytes: size; a workload that needs more is reported with a note (None: not known).
         dram: a DRAM whose banks, rows, refresh and turnarounds say what transfers reach (``hwsim.dram.DramSpec``). The three
             figures above, where they are left out, are then its peak, its idle read and its streaming energy.
     """
@@ -63,6 +64,7 @@ class OffChip(SpecPart):
     latency_s: NotNegative
     energy_pj_per_byte: NotNegative
     achieved_fraction: Fraction = 1.0
+    capacity_bytes: Count | None = None
     dram: DramSpec | None = None
 
     @model_validator(mode="before")

@@ -38,6 +38,7 @@ class Serving:
         prefill_energy_j, decode_energy_j: energy of the prompt, and of all further steps.
         energy_per_token_j: both over the output tokens of all requests.
         origin: whether times are ``calibrated`` or ``predicted``.
+        notes: what a reader must know, as in the reports of the steps.
     """
 
     model: str
@@ -63,10 +64,11 @@ class Serving:
     decode_energy_j: float
     energy_per_token_j: float
     origin: str
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"notes": list(self.notes)}
 
 
 def serve(
@@ -96,6 +98,7 @@ def serve(
     for name, size in (("batch", batch), ("prompt_tokens", prompt_tokens), ("output_tokens", output_tokens)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"{name}: expected an integer ≥ 1, got {size!r}")
+    _check_phases(model)
     machine = get_device(device, overrides=overrides)
 
     def run(workload: Workload) -> Report:
@@ -140,7 +143,17 @@ def serve(
         decode_energy_j=decode_energy,
         energy_per_token_j=(prompt.energy_j + decode_energy) / (batch * output_tokens),
         origin=prompt.origin["time"],
+        notes=tuple(dict.fromkeys((*prompt.notes, *last.notes))),
     )
+
+
+def _check_phases(model: str) -> None:
+    """See that a model of the zoo is a language model."""
+    from hwsim import zoo
+
+    if model in zoo.names() and "phase" not in zoo.get(model).options:
+        able = [name for name in zoo.names() if "phase" in zoo.get(name).options]
+        raise InputError(f"model: {model!r} does not answer token by token; language models of the zoo: {', '.join(able)}")
 
 
 def _placed(machine: Device, workload: Workload, recipe: str | Recipe | None) -> Workload:

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 MOST_BARS = 60
 
 
-def plot_mapping(report: Report) -> Figure:
+def plot_mapping(report: Report) -> Figure | None:
     """How much of the array each operator fills while operands stream: MACs done over places × cycles of streaming."""
     from matplotlib.figure import Figure
 
     rows = [row for row in report.tables["mapping"] if "array_occupancy" in row]
+    if not rows:
+        return None  # a machine that says other things of its mapping
     shown = rows if len(rows) <= MOST_BARS else rows[:MOST_BARS]
     figure = Figure(figsize=(9, 1.6 + 0.2 * max(4, len(shown))), layout="constrained")
     axes = figure.subplots()

@@ -67,6 +67,18 @@ FITTABLE: Mapping[str, Fittable] = {
 """What measurements of single operators determine."""
 
 
+LAUNCHES = {
+    "waited": "launch.mode waited: the host waits for each operator, as when kernels are measured one by one",
+    "queued": "launch.mode queued: the host runs ahead of the device",
+    "graph": "launch.mode graph: recorded once, started as a whole",
+}
+FUSIONS = {
+    "none": "; fusion none: a kernel for each operator, as PyTorch runs without a compiler",
+    "epilogue": "; fusion epilogue: elementwise operators run in the kernel before them",
+}
+"""Notes of a report: what it assumes of the software."""
+
+
 @dataclass(frozen=True)
 class _Kernel:
     """Operators that run in one kernel.
@@ -383,7 +395,7 @@ class TensorEngine(Machine[TensorEngineSpec]):
                 spans.append(Span("off_chip", op.name, start + length - duration, duration, {"bytes": moved}))
             start += length
         sparsity = spec.sparsity
-        notes = [ROOFLINE] if fidelity == "analytic" else []
+        notes = [ROOFLINE] if fidelity == "analytic" else [LAUNCHES[spec.launch.mode] + FUSIONS[spec.fusion]]
         if sparsity.enabled:
             notes.append(PRUNED.format(density=sparsity.density, n=sparsity.n, m=sparsity.m))
         return self.report(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,20 @@ def run(arguments: argparse.Namespace) -> int:
     data, text = _spec(arguments.device)
     points = read_measurements(arguments.file)
     with stage(f"fitting {data.get('name')} to {arguments.file}"):
-        fits, fitted = calibrate(data, points, source=Path(arguments.file).name, only=arguments.fit, folds=arguments.folds)
+        fits, skipped, fitted = calibrate(
+            data, points, source=Path(arguments.file).name, only=arguments.fit, folds=arguments.folds
+        )
     if arguments.out:
         Path(arguments.out).write_text(_with_section(text, fitted["calibrated"]), encoding="utf-8")
     if arguments.json:
-        print(json.dumps({"fits": [fit.to_dict() for fit in fits], "calibrated": fitted["calibrated"]}, indent=1))
+        print(
+            json.dumps(
+                {"fits": [fit.to_dict() for fit in fits], "left_out": skipped, "calibrated": fitted["calibrated"]}, indent=1
+            )
+        )
         return 0
+    for line in skipped:
+        print(f"left out, {line}", file=sys.stderr)
     for fit in fits:
         print(f"{fit.name}: {fit.points} points")
         for field, value in fit.values.items():

@@ -42,7 +42,7 @@ class Fitted:
 
 def calibrate(
     data: Mapping[str, Any], points: Sequence[Point], *, source: str, only: Sequence[str] = (), folds: int = 5
-) -> tuple[list[Fitted], dict[str, Any]]:
+) -> tuple[list[Fitted], list[str], dict[str, Any]]:
     """Fit the fields that the device's kind names, fit by fit in its order, each with the values of those before.
 
     Args:
@@ -53,7 +53,7 @@ def calibrate(
         folds: of the cross-validation.
 
     Returns:
-        What was fitted, and the spec's data with the values under ``calibrated``.
+        What was fitted, what was left out and why, and the spec's data with the values under ``calibrated``.
 
     Raises:
         InputError: a fit the kind does not have, measurements that bear on none, too few of them.
@@ -63,12 +63,16 @@ def calibrate(
         if name not in known:
             raise unknown_name(f"fit (device {data.get('name')!r})", name, known)
     found: list[Fitted] = []
+    skipped: list[str] = []
     current = dict(data)
     for name, fit in known.items():
         chosen = [point for point in points if point.workload.metadata.get("operator") in fit.operators]
         if (only and name not in only) or not (chosen or name in only):
             continue
         if len(chosen) < 2 * len(fit.ranges):
+            if not only:
+                skipped.append(f"{name}: {len(chosen)} measurements are too few for {len(fit.ranges)} fields")
+                continue
             raise InputError(
                 f"fit {name!r}: {len(chosen)} measurements of {', '.join(fit.operators)} are too few for "
                 f"{len(fit.ranges)} fields; expected at least {2 * len(fit.ranges)}"
@@ -88,9 +92,11 @@ def calibrate(
                 cross_validated=Errors.of(search.cross_validated(min(folds, len(chosen))), measured),
             )
         )
+    if not found and skipped:
+        raise InputError(f"device {data.get('name')!r}: {'; '.join(skipped)}")
     if not found:
         bearing = sorted({operator for fit in known.values() for operator in fit.operators})
         raise InputError(
             f"device {data.get('name')!r}: the measurements bear on none of its fits ({', '.join(bearing) or 'it has none'})"
         )
-    return found, current
+    return found, skipped, current

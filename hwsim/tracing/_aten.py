@@ -300,7 +300,7 @@ def _attention(call: Call) -> list[Part]:
 
 def _softmax(call: Call) -> list[Part]:
     backward = call.name.endswith("backward_data")
-    name = call.name.strip("_").removesuffix("_data")
+    name = call.name.strip("_").removesuffix("_data").removeprefix("safe_")  # safe: rows that are masked as a whole give zeros
     x = call.tensors[0]
     dim = call.args[2 if backward else 1]
     length = x.shape[dim] if x.dim() else 1

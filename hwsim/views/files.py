@@ -33,9 +33,9 @@ def report_figures(report: Report) -> dict[str, Figure]:
     """Name → picture: time, energy, roofline, and each extra table for which a view is registered."""
     figures = {"time": plot_time(report), "energy": plot_energy(report), "roofline": plot_roofline(report)}
     for table, view in load_group(VIEWS).items():
-        if report.tables.get(table):
+        if report.tables.get(table) and (figure := view(report)) is not None:
             name = re.sub(r"[^\w.-]+", "_", table)
-            figures[f"{name}_table" if name in figures else name] = view(report)
+            figures[f"{name}_table" if name in figures else name] = figure
     return figures
 
 

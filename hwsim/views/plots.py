@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hwsim.report import OpCost, Report
@@ -234,6 +234,22 @@ class _Point:
         return name if len(self.ops) == 1 else f"{name} (×{len(self.ops)})"
 
 
+def _with_fused(op: OpCost, report: Report) -> OpCost:
+    """An operator with the time and bytes of those fused with it: they share one stretch of time, whoever's bytes come first."""
+    others = [other for other in report.ops if other.fused_with == op.name]
+    if not others:
+        return op
+    together = (op, *others)
+    parts = {f"{p}_cycles": sum(getattr(o, f"{p}_cycles") for o in together) for p in ("compute", "stall", "overhead")}
+    return replace(
+        op,
+        time_s=sum(o.time_s for o in together),
+        cycles=sum(o.cycles for o in together),
+        bytes={**op.bytes, "off_chip": sum(o.bytes_offchip for o in together)},
+        **parts,
+    )
+
+
 def _points(ops: Sequence[OpCost]) -> list[_Point]:
     """Spots of the roofline, the slowest first; operators within 2 % of each other share one.
 
@@ -320,7 +336,7 @@ def plot_roofline(report: Report, *, labelled: int = 6) -> Figure:
     from matplotlib.ticker import LogLocator
 
     figure, ax = _figure(6.2, title=f"Roofline of {report.workload} on {report.device}", source=source_text(report))
-    drawn = [op for op in report.ops if op.macs > 0 and op.time_s > 0]
+    drawn = [_with_fused(op, report) for op in report.ops if op.macs > 0 and op.time_s > 0]
     left_out = [op for op in report.ops if op.macs <= 0]
     hidden = len(report.ops) - len(drawn) - len(left_out)
     notes = ["The larger a point, the longer its time"]

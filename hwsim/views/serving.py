@@ -57,3 +57,6 @@ def print_serving(figures: Sequence[Serving], console: Console | None = None) ->
     for label, text in _ROWS:
         table.add_row(Text(label), *(Text(text(served)) for served in figures))
     console.print(table)
+    for served in figures:
+        for note in served.notes:
+            console.print(Text(f"{served.device}: {note}", style="dim"))

@@ -252,7 +252,7 @@ def test_calibrating_finds_the_fields_that_made_the_data():
         workload = single_operator("gelu", {"n": n})
         time_s = get_device(data).simulate(workload).time_s * noise.uniform(0.99, 1.01)
         points.append(replace(measured("gelu")[0], workload=workload, measured={"time_s": time_s}, label=str(n)))
-    found, written = calibrate(read_spec(spec_file("cpu")), points, source="test", only=["gelu"], folds=2)
+    found, _, written = calibrate(read_spec(spec_file("cpu")), points, source="test", only=["gelu"], folds=2)
     assert found[0].after.mean < 1.5 < found[0].before.mean
     assert found[0].values["kernels.gelu.launch_interval_s"] == pytest.approx(2e-5, rel=0.05)
     assert get_device(written).spec.kernels["gelu"].launch_interval_s == found[0].values["kernels.gelu.launch_interval_s"]

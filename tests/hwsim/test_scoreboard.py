@@ -288,8 +288,9 @@ def test_calibrating_finds_the_fields_that_made_the_data(tmp_path, capsys):
         rows.append({"operator": "matmul", "m": m, "n": n, "k": k, "time_s": repr(time_s)})
     file = tmp_path / "mine.csv"
     file.write_text(measurements_text(rows, ["made by the test"]))
-    fits, fitted = calibrate(data, read_measurements(file), source="mine.csv")
+    fits, skipped, fitted = calibrate(data, read_measurements(file), source="mine.csv")
     assert [f.name for f in fits] == ["matmul"]
+    assert not skipped
     assert fits[0].after.mean < 1
     assert fits[0].after.mean < fits[0].before.mean
     assert fits[0].cross_validated.mean < 2

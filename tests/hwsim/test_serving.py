@@ -44,7 +44,7 @@ def test_one_output_token_needs_no_step():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["resnet50", "--device", "tpu_v1"], "seq_len: not an option of resnet50"),
+        (["resnet50", "--device", "tpu_v1"], "'resnet50' does not answer token by token"),
         (["gpt2", "--device", "tpu_v1", "--output", "0"], "output_tokens: expected an integer ≥ 1, got 0"),
         (["gpt2", "--device", "tpu_v9"], "unknown name 'tpu_v9'"),
     ],
@@ -62,6 +62,7 @@ def test_the_command_prints_what_the_function_returns(capsys):
     data = json.loads(capsys.readouterr().out)["serving"][0]
     served = serve("gpt2", device="tpu_v1", prompt_tokens=16, output_tokens=3)
     assert data == served.to_dict()
+    assert not served.notes
     assert main(words) == 0
     assert "time to first token" in capsys.readouterr().out
 

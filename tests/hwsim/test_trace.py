@@ -1043,3 +1043,10 @@ def test_containers_and_buffers_of_the_model_are_as_before():
 def test_optimizers_that_read_their_counters(optimizer):
     workload = trace(nn.Linear(4, 4), torch.empty(2, 4), mode="training", optimizer=lambda p: optimizer(p, lr=0.1))
     assert any(op.phase == "update" for op in workload.ops)
+
+
+def test_attention_with_dropout_is_traced():
+    """PyTorch's default encoder layer in training: its softmax is the one that is safe where a row is masked as a whole."""
+    layer = torch.nn.TransformerEncoderLayer(64, 4, batch_first=True)
+    traced = hwsim.trace(layer, torch.randn(2, 5, 64), mode="training")
+    assert {"softmax", "softmax_backward"} <= {op.operation for op in traced.ops if op.kind == "softmax"}
