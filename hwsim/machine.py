@@ -281,6 +281,8 @@ class Machine(Generic[SpecT]):
     def _origin(self) -> Mapping[str, Origin]:
         """Whether any fitted field of the spec bears on time, and on energy."""
         fitted = {"energy" if "energy" in field or "power" in field else "time" for field in self._spec.fitted_fields}
+        if "time" in fitted and self._spec.static_power_w:
+            fitted.add("energy")  # static power is on for the time that was fitted
         return {what: "calibrated" if what in fitted else "predicted" for what in ("time", "energy")}
 
     # --- what it computes ---------------------------------------------------------------------------------------------

@@ -47,10 +47,8 @@ FITTABLE: Mapping[str, Fittable] = {
         ("matmul",),
         {
             "kernels.matmul.launch_interval_s": _CALL,
-            "matrix.efficiency": (0.5, 1.0),
-            # Weights that stream past are only read, which reaches more than copies do.
-            "kernels.matmul.bandwidth_fraction": (0.85, 0.95),
-            "memory.l2.achieved_fraction": (0.55, 0.8),
+            "matrix.efficiency": (0.3, 1.0),
+            "memory.l2.achieved_fraction": (0.3, 1.0),
         },
     ),
     "softmax": kernel_fit(

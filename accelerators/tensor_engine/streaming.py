@@ -173,13 +173,14 @@ def attention_work(
     l2_rate = min(memory.l2.bytes_per_cycle * memory.l2.achieved_fraction, active * memory.l2.unit_bytes_per_cycle)
     fills = math.ceil(waves / choice.tiles_per_unit) + (1 if split > 1 else 0)
     macs = op.macs
-    # Scores and probabilities pass through registers once each; keys and values through shared memory for each tile.
-    shared = int(count * keys * (op.head_dim + op.value_dim) * format_bytes(product.stored[1]))
+    # Scores and probabilities pass through registers once each; keys and values are written to shared memory and read from it
+    # for each tile.
+    shared = int(2 * count * keys * (op.head_dim + op.value_dim) * format_bytes(product.stored[1]))
     used, instruction = format_bytes(product.pair[0]), spec.matrix.instruction
     registers = int(macs * (used / instruction.n + 2 * sum_bytes * used / instruction.k_bytes))
     unit_cycles = max(
         unit_cycles,
-        2 * shared / active / memory.shared.bytes_per_cycle,
+        shared / active / memory.shared.bytes_per_cycle,
         registers / active / memory.register_file.bytes_per_cycle,
     )
     return finish(

@@ -50,8 +50,8 @@ class Score:
         evidence: ``silicon`` or ``estimate``.
         error: ``percent`` or ``points``.
         origin: ``predicted``: no fitted value bears on it; ``cross-validated``: each point with fields fitted to the others;
-            ``calibrated``: fields fitted to other measurements bear on it.
-        fitted_fields: fields fitted to this figure.
+            ``calibrated``: fields fitted to other measurements, or chosen with these in view, bear on it.
+        fitted_fields: fields fitted to this figure, or chosen with it in view.
         errors: the errors that count, of the origin above.
         shipped: errors with the values of the spec, fitted to all points.
         uncalibrated: errors with the spec's ``calibrated`` section deleted.
@@ -138,9 +138,12 @@ def score_target(target: str | Target) -> list[Score]:
         fields: tuple[str, ...] = ()
         counted = shipped
         origin: Origin = "predicted" if np.array_equal(shipped, bare) else "calibrated"
+        if figure.informed:
+            _check_fields(chosen, figure.informed)
+            fields, origin = figure.informed, "calibrated"
         if figure.fit:
             search = field_fit(data, figure.fit, points, figure)
-            fields, origin = tuple(search.ranges), "cross-validated"
+            fields, origin = (*search.ranges, *figure.informed), "cross-validated"
             counted = search.cross_validated(figure.cross_validation)
         whole = [("", figure.goal, np.ones(len(points), dtype=bool))]
         parts = [(s.name, s.goal, np.array([s.holds(point.row) for point in points])) for s in figure.subsets]
@@ -168,6 +171,16 @@ def score_target(target: str | Target) -> list[Score]:
                 )
             )
     return found
+
+
+def _check_fields(target: Target, names: Sequence[str]) -> None:
+    """See that the device's spec has these dotted fields."""
+    for name in names:
+        place: Any = get_device(target.device).spec
+        for part in name.split("."):
+            place = getattr(place, part, None)
+        if place is None:
+            raise InputError(f"target {target.name!r}: informed: {target.device} has no field {name!r}")
 
 
 def fittable(data: Mapping[str, Any], fit: str) -> Fittable:

@@ -56,6 +56,7 @@ class Figure(SpecPart):
         goal: for all points.
         where: column → value: the rows that it is about; all by default.
         fit: name of the fit, under the device's ``calibrated``, whose fields were fitted to this figure.
+        informed: fields that were not fitted, but whose values were chosen with this figure in view; they count as fitted.
         cross_validation: number of folds, or ``leave_one_out``.
         subsets: parts with goals of their own.
     """
@@ -68,6 +69,7 @@ class Figure(SpecPart):
     goal: Goal = Goal()
     where: Mapping[str, str] = Field(default_factory=dict)
     fit: str = ""
+    informed: tuple[str, ...] = ()
     cross_validation: Literal["leave_one_out"] | Annotated[int, Field(ge=2, strict=True)] = "leave_one_out"
     subsets: tuple[Subset, ...] = ()
 

@@ -25,7 +25,7 @@ SCHEMA = "hwsim.scoreboard"
 EXPLAINED = {
     "predicted": "predicted: no fitted value bears on the figure",
     "cross-validated": "cross-validated: each point predicted with the fields fitted to the others",
-    "calibrated": "calibrated: fields fitted to other measurements bear on the figure",
+    "calibrated": "calibrated: fields fitted to other measurements, or chosen with these in view, bear on the figure",
 }
 """Origin of a score → what it means."""
 
@@ -71,7 +71,7 @@ def print_scores(scores: Sequence[Score], console: Console | None = None) -> Non
             Text(f"{score.errors.worst:.1f} {unit}"), Text(f"{score.errors.bias:+.1f} {unit}"), Text(_goal(score)),
             Text("" if met is None else "met" if met else "missed", style="" if met is None else "green" if met else "red"),
             Text(score.origin), Text(str(fitted)), Text(f"{score.shipped.mean:.1f} {unit}" if fitted else "–"),
-            Text(f"{score.uncalibrated.mean:.1f} {unit}" if score.origin != "predicted" else "–"),
+            Text(f"{score.uncalibrated.mean:.1f} {unit}" if score.uncalibrated != score.shipped else "–"),
         )  # fmt: skip
     console.print(table)
     for origin in dict.fromkeys(score.origin for score in scores):
@@ -100,7 +100,7 @@ def scores_markdown(scores: Sequence[Score]) -> str:
             str(len(score.measured)), f"{score.errors.mean:.1f} {unit}", f"{score.errors.worst:.1f} {unit}",
             f"{score.errors.bias:+.1f} {unit}", goal, score.origin, str(fitted),
             f"{score.shipped.mean:.1f} {unit}" if fitted else "–",
-            f"{score.uncalibrated.mean:.1f} {unit}" if score.origin != "predicted" else "–",
+            f"{score.uncalibrated.mean:.1f} {unit}" if score.uncalibrated != score.shipped else "–",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

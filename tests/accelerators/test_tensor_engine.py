@@ -152,7 +152,7 @@ def test_a_product_with_a_vector_reads_its_weights_once():
     device = get_device("a100", calibrated=False)
     report = device.simulate(product(1, 8192, 8192))
     assert report.bytes_offchip == 2 * (8192 * 8192 + 2 * 8192)
-    assert report.time_s == pytest.approx(20e-6 + 0.5e-6 + report.bytes_offchip / (0.8 * 2039e9))
+    assert report.time_s == pytest.approx(20e-6 + 0.5e-6 + report.bytes_offchip / (0.89 * 2039e9))
 
 
 def test_k_is_cut_where_units_would_idle_and_only_there():

@@ -1047,6 +1047,6 @@ def test_optimizers_that_read_their_counters(optimizer):
 
 def test_attention_with_dropout_is_traced():
     """PyTorch's default encoder layer in training: its softmax is the one that is safe where a row is masked as a whole."""
-    layer = torch.nn.TransformerEncoderLayer(64, 4, batch_first=True)
-    traced = hwsim.trace(layer, torch.randn(2, 5, 64), mode="training")
+    layer = nn.TransformerEncoderLayer(64, 4, batch_first=True)
+    traced = trace(layer, torch.randn(2, 5, 64), mode="training")
     assert {"softmax", "softmax_backward"} <= {op.operation for op in traced.ops if op.kind == "softmax"}
