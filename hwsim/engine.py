@@ -57,8 +57,6 @@ class MatrixWork:
         bytes: on-chip memory level → bytes read and written.
         mapping: a row of the report's table ``mapping``.
         prefetched_bytes: those of ``load_bytes`` that arrive beside the work even where transfers are serial.
-        run_bytes, stride_bytes: how a tile lies in off-chip memory, runs of so many bytes at that stride (None: in one piece);
-            a banked DRAM (``off_chip.dram``) asks.
     """
 
     compute_cycles: float
@@ -70,8 +68,6 @@ class MatrixWork:
     bytes: Mapping[str, int] = field(default_factory=dict)
     mapping: Mapping[str, Any] = field(default_factory=dict)
     prefetched_bytes: float = 0.0
-    run_bytes: int | None = None
-    stride_bytes: int | None = None
 
 
 EngineT = TypeVar("EngineT", bound=EngineSpec)
@@ -186,7 +182,7 @@ class MatrixEngine(Machine[EngineT]):
                 vector += busy
                 peak = 0.0
             off_chip = round(load + store)
-            pattern = _pattern(work if index == group.matrix else None, load, store)
+            pattern = _pattern(3 if index == group.matrix else 2, load, store)
             per_cycle = spec.off_chip.achieved_bytes_per_s_for(**pattern) / spec.clock_hz
             if index == group.matrix and work is not None and fidelity != "analytic":
                 ahead = work.prefetched_bytes / per_cycle
@@ -271,11 +267,6 @@ def _placed(rows: Sequence[OpCost], ops: Sequence[Op], start: float) -> list[OpC
     ]
 
 
-def _pattern(work: MatrixWork | None, load: float, store: float) -> dict[str, Any]:
-    """How an operator's bytes come and go: the share written, the tensors that take turns, the runs of a tile."""
-    if load + store <= 0:
-        return {}
-    found: dict[str, Any] = {"write_fraction": store / (load + store), "streams": 2 if work is None else 3}
-    if work is not None and work.run_bytes is not None:
-        found |= {"run_bytes": work.run_bytes, "stride_bytes": work.stride_bytes}
-    return found
+def _pattern(tensors: int, load: float, store: float) -> dict[str, Any]:
+    """How an operator's bytes come and go: the share written, and how many tensors take turns, each in long runs."""
+    return {"write_fraction": store / (load + store), "streams": tensors} if load + store > 0 else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,6 +13,10 @@ from hwsim.spec import Count, MacFormat, NotNegative, Positive, SpecPart
 
 Objective = Literal["off_chip_traffic", "energy", "latency"]
 """What the mapper minimises, ties going to the next of energy and cycles: words from and to off-chip memory; energy; time."""
+
+
+SLOWEST_MAC = 2**20
+"""Cycles of a MAC at most: beyond any machine, and the mapper's kernels count a pass's cycles in 64-bit integers."""
 
 
 class PeArray(SpecPart):
@@ -102,6 +107,11 @@ class RowStationarySpec(EngineSpec):
 
     @model_validator(mode="after")
     def _consistent(self) -> RowStationarySpec:
+        for formats, mac in self.mac_formats.items():
+            if mac.cycles_per_mac > SLOWEST_MAC:
+                raise ValueError(
+                    f"mac_formats.{formats}.cycles_per_mac: expected at most {SLOWEST_MAC}, got {reprlib.repr(mac.cycles_per_mac)}"
+                )
         if self.buffer.retained_capacity_bytes:
             raise ValueError("buffer.retained_capacity_bytes: expected 0, a row-stationary array keeps nothing between layers")
         if self.buffer.capacity_bytes % self.buffer.banks:

@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hwsim.scoreboard import load_target, score_target, target_files
     from hwsim.views.scoreboard import print_points, print_scores, save_scores, scoreboard_data, scores_markdown
 
+    if arguments.list:
+        _alone(arguments)
     own = [name for name in ("csv", "trace") if getattr(arguments, name)]
     if len(own) > 1:
         raise InputError("--trace: give either --csv or --trace, not both")
@@ -45,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--{own[0]}: needs --device, the device to hold the measurements against")
     if arguments.device and not own:
         raise InputError("--device: a target names its own device; give --csv or --trace with it")
+    if arguments.json and arguments.markdown:
+        raise InputError("--json: give either --json or --markdown, not both")
     if arguments.list:
         titles = {name: load_target(name).title for name in target_files()}
         width = max(len(name) for name in titles)
@@ -80,6 +84,15 @@ def run(arguments: argparse.Namespace) -> int:
             for file in files:
                 print(f"  {file}")
     return 1 if arguments.strict and any(score.met is False for score in scores) else 0
+
+
+def _alone(arguments: argparse.Namespace) -> None:
+    """--list scores nothing: what says what to score, or how to show it, is refused."""
+    if arguments.targets:
+        raise InputError(f"--list: lists every target; leave {arguments.targets[0]!r} out")
+    for name in ("strict", "csv", "trace", "device", "json", "markdown", "out"):
+        if getattr(arguments, name):
+            raise InputError(f"--list: scores nothing; leave --{name} out")
 
 
 def _own(path: Path, kind: str, device: str) -> list[Score]:

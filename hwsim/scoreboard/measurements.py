@@ -25,12 +25,18 @@ TIME_COLUMNS: Mapping[str, float] = {"time_s": 1.0, "time_ms": 1e-3, "time_us": 
 
 def format_recipe(name: str) -> Recipe | str | None:
     """The number formats that the column ``formats`` names: a recipe, ``fp16`` for operands in one format, ``fp16*int8`` for
-    activations and weights, nothing for the device's default."""
+    activations and weights, nothing for the device's default.
+
+    Raises:
+        InputError: an unknown format, or one side of the ``*`` empty.
+    """
     if not name:
         return None
     if name in recipe_names():
         return name
-    activation, _, weight = name.partition("*")
+    activation, star, weight = (part.strip() for part in name.partition("*"))
+    if not activation or (star and not weight):
+        raise InputError(f"column 'formats': expected formats on both sides of '*' (activations*weights), got {name!r}")
     accumulator = "int32" if activation.startswith(("int", "uint")) else "fp32"
     return Recipe(name, {"activation": activation, "weight": weight or activation, "accumulator": accumulator})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,6 +97,10 @@ OPERATOR_SIZES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Operator → the sizes it needs, and those that may be left out."""
 
 
+LARGEST_SIZE = 2**40
+"""Of one dimension: beyond any machine's memory, and products of a few such sizes stay finite as floats."""
+
+
 def single_operator(operator: str, sizes: Mapping[str, int], *, density: float | None = None) -> Workload:
     """A workload of one operator, in fp32 until a recipe is applied.
 
@@ -106,7 +111,7 @@ def single_operator(operator: str, sizes: Mapping[str, int], *, density: float |
         density: share of non-zero elements of its first operand.
 
     Raises:
-        InputError: an unknown operator or size, one that is missing, or below one.
+        InputError: an unknown operator or size, one that is missing, below one or above 2^40.
     """
     if operator not in _MAKERS:
         raise unknown_name("operator", operator, _MAKERS)
@@ -121,8 +126,11 @@ def single_operator(operator: str, sizes: Mapping[str, int], *, density: float |
         least = optional.get(name, 1) and 1
         if name == "padding":
             least = 0
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{operator}: {name}: expected an integer ≥ {least}, got {value!r}")
+        expected, most = f"an integer from {least} to 2^40", LARGEST_SIZE
+        if name == "causal":
+            expected, most = "0 or 1", 1
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InputError(f"{operator}: {name}: expected {expected}, got {reprlib.repr(value)}")
     cls, fields, operands, result = make({**optional, **sizes})
     tensors = {
         f"operand{i}": Tensor(f"operand{i}", shape, "fp32", role, density if i == 0 else None)

@@ -170,7 +170,11 @@ def read_rows(path: str | Path, *, transposed: bool = False) -> list[dict[str, s
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    table = [[cell.strip() for cell in row] for row in csv.reader(line for line in text.splitlines() if line.strip()[:1] != "#")]
+    reader = csv.reader(line for line in text.splitlines() if line.strip()[:1] != "#")
+    try:
+        table = [[cell.strip() for cell in row] for row in reader]
+    except csv.Error as error:  # a cell of more than 131072 characters: an unclosed quotation mark, or no CSV file at all
+        raise InputError(f"{path}: line {reader.line_num} (comments left out): not valid CSV: {error}") from None
     table = [row for row in table if any(row)]
     if len({len(row) for row in table}) > 1:
         odd = next(i for i, row in enumerate(table) if len(row) != len(table[0]))

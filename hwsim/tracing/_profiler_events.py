@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwsim.operators import Phase
+from hwsim.tracing._profiler_checks import check_events
 from numerics.errors import InputError
 
 KERNELS = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
@@ -97,13 +98,12 @@ def read_events(path: str | Path) -> Events:
     """The operators of a trace written by ``export_chrome_trace`` (``.json``, or gzipped).
 
     Raises:
-        InputError: the file cannot be read, is no such trace, or holds no operators or no sizes of their operands.
+        InputError: the file cannot be read, is no such trace, has a malformed event, or holds no operators or no sizes of their
+            operands.
     """
     raw = _traced(path)
+    check_events(path, raw)
     complete = [entry for entry in raw if isinstance(entry, Mapping) and entry.get("ph") == "X"]
-    for entry in complete:
-        if not all(isinstance(entry.get(key), int | float) for key in ("ts", "dur")):
-            raise InputError(f"{path}: event {entry.get('name')!r}: expected numbers for 'ts' and 'dur'")
     calls = [entry for entry in complete if entry.get("cat") == "cpu_op"]
     if not calls:
         raise InputError(f"{path}: holds no operators (events of category 'cpu_op'); profile with ProfilerActivity.CPU")
@@ -133,6 +133,8 @@ def _traced(path: str | Path) -> list[Any]:
         found = json.loads(data.decode("utf-8"))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a torch.profiler trace: its lists and objects are nested too deeply") from None
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
     events = found.get("traceEvents") if isinstance(found, Mapping) else None
