@@ -109,9 +109,8 @@ class RowStationarySpec(EngineSpec):
     def _consistent(self) -> RowStationarySpec:
         for formats, mac in self.mac_formats.items():
             if mac.cycles_per_mac > SLOWEST_MAC:
-                raise ValueError(
-                    f"mac_formats.{formats}.cycles_per_mac: expected at most {SLOWEST_MAC}, got {reprlib.repr(mac.cycles_per_mac)}"
-                )
+                got = reprlib.repr(mac.cycles_per_mac)
+                raise ValueError(f"mac_formats.{formats}.cycles_per_mac: expected at most {SLOWEST_MAC}, got {got}")
         if self.buffer.retained_capacity_bytes:
             raise ValueError("buffer.retained_capacity_bytes: expected 0, a row-stationary array keeps nothing between layers")
         if self.buffer.capacity_bytes % self.buffer.banks:

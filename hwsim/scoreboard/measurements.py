@@ -34,7 +34,7 @@ def format_recipe(name: str) -> Recipe | str | None:
         return None
     if name in recipe_names():
         return name
-    activation, star, weight = (part.strip() for part in name.partition("*"))
+    activation, star, weight = name.partition("*")
     if not activation or (star and not weight):
         raise InputError(f"column 'formats': expected formats on both sides of '*' (activations*weights), got {name!r}")
     accumulator = "int32" if activation.startswith(("int", "uint")) else "fp32"

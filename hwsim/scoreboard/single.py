@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -98,7 +99,9 @@ OPERATOR_SIZES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 LARGEST_SIZE = 2**40
-"""Of one dimension: beyond any machine's memory, and products of a few such sizes stay finite as floats."""
+"""Of one dimension: beyond any machine's memory."""
+MOST_WORK = 2**56
+"""MACs, and elements of one tensor: beyond any machine's year, and what the models count of them stays within 64 bits."""
 
 
 def single_operator(operator: str, sizes: Mapping[str, int], *, density: float | None = None) -> Workload:
@@ -111,7 +114,8 @@ def single_operator(operator: str, sizes: Mapping[str, int], *, density: float |
         density: share of non-zero elements of its first operand.
 
     Raises:
-        InputError: an unknown operator or size, one that is missing, below one or above 2^40.
+        InputError: an unknown operator or size, one that is missing, below one or above 2^40;
+            more work or a larger tensor than 2^56 in all.
     """
     if operator not in _MAKERS:
         raise unknown_name("operator", operator, _MAKERS)
@@ -138,5 +142,9 @@ def single_operator(operator: str, sizes: Mapping[str, int], *, density: float |
     }
     op = cls(name=operator, inputs=tuple(tensors), outputs=("result",), **fields)
     tensors["result"] = Tensor("result", result, "fp32", "activation")
+    for what, amount in (("MACs", op.macs), *(("elements of a tensor", math.prod(t.shape)) for t in tensors.values())):
+        if amount > MOST_WORK:
+            shown = ", ".join(f"{name} {value}" for name, value in sizes.items())
+            raise InputError(f"{operator}: sizes {shown}: expected at most 2^56 {what}, got {amount:.3g}")
     given = tuple(name for name, tensor in tensors.items() if tensor.role == "input")
     return Workload(operator, (op,), tensors, given, ("result",), metadata={"operator": operator, **sizes})

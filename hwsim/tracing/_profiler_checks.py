@@ -1,4 +1,4 @@
-"""What the events of a profiler's trace must hold before anything is made of them: files are edited, cut and put together by hand."""
+"""What the events of a profiler's trace must hold before anything is made of them: files are cut and put together by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numerics.errors import InputError
 
 LATEST_US = float(2**63)
 """Bound of times: beyond any clock, and sums of such numbers stay finite."""
+
+DEEPEST = 200
+"""Operators inside one another at most."""
 
 _IDS = ("correlation", "External id", "Sequence number")
 _SIZES = {"Input Dims": 0, "Input Strides": None}
@@ -39,7 +42,12 @@ def check_events(path: object, events: list[Any]) -> None:
             _check_place(entry)
             _check_arguments(entry.get("args") or {}, sizes=entry.get("cat") == "cpu_op")
         except EventError as error:
-            raise InputError(f"{path}: event {index} ({_short.repr(entry.get('name'))}): {error}") from None
+            raise event_error(path, index, entry, error) from None
+
+
+def event_error(path: object, index: int, entry: Mapping[str, Any], what: object) -> InputError:
+    """The error for an event of a file, as one line."""
+    return InputError(f"{path}: event {index} ({_short.repr(entry.get('name'))}): {what}")
 
 
 def _wrong(field: str, expected: str, value: Any) -> EventError:
@@ -105,9 +113,10 @@ def _check_sizes(key: str, given: Any, kinds: list[str], least: int | None) -> N
         raise _wrong(key, f"a list with a list of {numbers} an argument", given)
     for place, part in enumerate(given):
         kind = kinds[place] if place < len(kinds) else ""
-        nested = bool(part) and isinstance(part[0], list) if kind in ("", "GenericList") else kind == "TensorList"
+        unknown = kind == "" or (kind.endswith("List") and kind != "TensorList")
+        nested = bool(part) and isinstance(part[0], list) if unknown else kind == "TensorList"
         if nested and not all(isinstance(inner, list) for inner in part):
             raise _wrong(f"{key}[{place}]", f"a list of {numbers} for each tensor of the list", part)
         flat = [size for inner in part for size in inner] if nested else part
         if not all(_whole(size) and (least is None or size >= least) for size in flat):
-            raise _wrong(f"{key}[{place}]", f"{numbers}", part)
+            raise _wrong(f"{key}[{place}]", numbers, part)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwsim.operators import Phase
-from hwsim.tracing._profiler_checks import check_events
+from hwsim.tracing._profiler_checks import DEEPEST, EventError, check_events, event_error
 from numerics.errors import InputError
 
 KERNELS = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
@@ -112,7 +112,10 @@ def read_events(path: str | Path) -> Events:
     kernels = [entry for entry in complete if entry.get("cat") in KERNELS]
     launches: dict[Any, Event] = {}
     outer: dict[Any, Event] = {}
-    roots = _nested(complete, launches, outer)
+    try:
+        roots = _nested(complete, launches, outer)
+    except _DepthError as error:
+        raise event_error(path, raw.index(error.entry), error.entry, error) from None
     stray: list[Interval] = []
     for entry in kernels:
         args = entry.get("args") or {}
@@ -143,6 +146,14 @@ def _traced(path: str | Path) -> list[Any]:
     return events
 
 
+class _DepthError(EventError):
+    """Calls inside one another without end."""
+
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        super().__init__(f"ts: expected at most {DEEPEST} operators around it on its thread, got more at {entry['ts']!r}")
+        self.entry = entry
+
+
 @dataclass
 class _Open:
     """A call, module or annotation that has not ended yet, with what those inside it inherit."""
@@ -151,6 +162,7 @@ class _Open:
     op: Event | None
     module: str
     phase: Phase
+    depth: int = 0
 
 
 def _nested(entries: list[Mapping[str, Any]], launches: dict[Any, Event], outer: dict[Any, Event]) -> list[Event]:
@@ -178,11 +190,13 @@ def _nested(entries: list[Mapping[str, Any]], launches: dict[Any, Event], outer:
                     launches[args["correlation"]] = around.op
             elif category == "python_function":
                 path = ".".join(part for part in (around.module, name.removeprefix(_MODULE)) if part)
-                stack.append(_Open(end, around.op, path, around.phase))
+                stack.append(_Open(end, around.op, path, around.phase, around.depth))
             elif category == "user_annotation":
                 phase = "update" if name.startswith(_UPDATE) else around.phase
-                stack.append(_Open(end, around.op, around.module, phase))
+                stack.append(_Open(end, around.op, around.module, phase, around.depth))
             else:
+                if around.depth > DEEPEST:
+                    raise _DepthError(entry)
                 phase = "backward" if name.startswith(_BACKWARD) else "update" if name.startswith(_UPDATE) else around.phase
                 scripted = _SCRIPTED.findall(str(args.get("Module Hierarchy", "")))
                 path = ".".join(part for part in scripted if part != "TOP") or around.module
@@ -190,7 +204,7 @@ def _nested(entries: list[Mapping[str, Any]], launches: dict[Any, Event], outer:
                 (roots if around.op is None else around.op.children).append(event)
                 if "External id" in args:
                     outer[args["External id"]] = event
-                stack.append(_Open(end, event, path, phase))
+                stack.append(_Open(end, event, path, phase, around.depth + 1))
     return sorted(roots, key=lambda event: event.start_us)
 
 

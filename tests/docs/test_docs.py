@@ -266,6 +266,7 @@ SPEC_PAGES = {
     "binary_engine": "binary-engine.md",
     "convolution_engine": "nvdla.md",
     "mcu_cluster": "mcu-cluster.md",
+    "processor": "tensor-engine.md",
     "row_stationary": "row-stationary.md",
     "sparse_engine": "sparse-engine.md",
     "systolic_array": "systolic-array.md",

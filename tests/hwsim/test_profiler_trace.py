@@ -343,3 +343,89 @@ def test_bad_traces(tmp_path, capsys, content, error):
     line = capsys.readouterr().err
     assert error in line
     assert line.count("\n") == 1
+
+
+def shaped(**args):
+    return call("aten::mm", 0, 1, SQUARE, **args)
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (shaped() | {"args": []}, "args: expected an object of names and values, got []"),
+        (shaped() | {"args": "x"}, "args: expected an object of names and values, got 'x'"),
+        (launch(0, [1]), "correlation: expected an integer or text, got [1]"),
+        (kernel(0, 1, correlation={}), "correlation: expected an integer or text, got {}"),
+        (kernel(0, 1, **{"External id": [1]}), "External id: expected an integer or text, got [1]"),
+        (shaped(**{"External id": None}), "External id: expected an integer or text, got None"),
+        (shaped(**{"Sequence number": {"a": 1}}), "Sequence number: expected an integer or text, got {'a': 1}"),
+        (shaped() | {"pid": [1]}, "pid: expected an integer or text, got [1]"),
+        (shaped() | {"tid": {}}, "tid: expected an integer or text, got {}"),
+        (shaped() | {"cat": ["cpu_op"]}, "cat: expected text, got ['cpu_op']"),
+        (shaped() | {"name": 5}, "name: expected text, got 5"),
+        (shaped() | {"name": "a::\ud800"}, "name: expected text that is valid Unicode, got 'a::\\ud800'"),
+        (shaped(**{"Module Hierarchy": [1]}), "Module Hierarchy: expected text, got [1]"),
+        (shaped(**{"Input Dims": 5}), "Input Dims: expected a list with a list of integers ≥ 0 an argument, got 5"),
+        (shaped(**{"Input Dims": "[[2]]"}), "Input Dims: expected a list with a list of integers ≥ 0 an argument, got '[[2]]'"),
+        (shaped(**{"Input Dims": [5, 5]}), "Input Dims: expected a list with a list of integers ≥ 0 an argument, got [5, 5]"),
+        (shaped(**{"Input Dims": [["a"], [2]]}), "Input Dims[0]: expected integers ≥ 0, got ['a']"),
+        (shaped(**{"Input Dims": [[2], [2, -3]]}), "Input Dims[1]: expected integers ≥ 0, got [2, -3]"),
+        (shaped(**{"Input Dims": [[2], [True]]}), "Input Dims[1]: expected integers ≥ 0, got [True]"),
+        (shaped(**{"Input Dims": [[2], [[2]]]}), "Input Dims[1]: expected integers ≥ 0, got [[2]]"),
+        (
+            shaped(**{"Input type": ["TensorList", "float"]}),
+            "Input Dims[0]: expected a list of integers ≥ 0 for each tensor of the list, got [64, 64]",
+        ),
+        (shaped(**{"Input Strides": [[1.5, 1], [1, 1]]}), "Input Strides[0]: expected integers, got [1.5, 1]"),
+        (shaped(**{"Input type": 5}), "Input type: expected a list of texts, one an argument, got 5"),
+        (
+            shaped(**{"Input type": [["float"], "float"]}),
+            "Input type: expected a list of texts, one an argument, got [['float'], ",
+        ),
+        (shaped(**{"Concrete Inputs": 7}), "Concrete Inputs: expected a list of texts, one an argument, got 7"),
+        (shaped(**{"Concrete Inputs": ["", 7]}), "Concrete Inputs: expected a list of texts, one an argument, got ['', 7]"),
+        (shaped() | {"ts": 10**400}, "ts: expected microseconds from -2^63 to 2^63, got 1000"),
+        (shaped() | {"ts": float("inf")}, "ts: expected microseconds from -2^63 to 2^63, got inf"),
+        (shaped() | {"ts": float("nan")}, "ts: expected microseconds from -2^63 to 2^63, got nan"),
+        (shaped() | {"ts": True}, "ts: expected numbers for 'ts' and 'dur', got True"),
+        (shaped() | {"dur": -5}, "dur: expected microseconds from 0 to 2^63, got -5"),
+        (shaped() | {"dur": float("inf")}, "dur: expected microseconds from 0 to 2^63, got inf"),
+        (shaped() | {"dur": None}, "dur: expected numbers for 'ts' and 'dur', got None"),
+        (kernel(0, -1), "dur: expected microseconds from 0 to 2^63, got -1"),
+    ],
+)
+def test_a_malformed_event_is_named(tmp_path, capsys, event, message):
+    path = written(tmp_path / "bad.json", [call("aten::mm", 10, 5, SQUARE), {"ph": "i"}, event])
+    assert main(["validate", "--trace", str(path), "--device", "tpu_v1"]) == 2
+    line = capsys.readouterr().err
+    assert f"{path}: event 2 ({event['name']!r}): {message}" in line
+    assert line.count("\n") == 1
+    assert len(line) < 600
+
+
+def test_endless_nesting_is_one_line(tmp_path, capsys):
+    path = tmp_path / "deep.json"
+    path.write_text('{"traceEvents": ' + "[" * 200_000 + "]" * 200_000 + "}")
+    assert main(["validate", "--trace", str(path), "--device", "tpu_v1"]) == 2
+    line = capsys.readouterr().err
+    assert f"{path}: not a torch.profiler trace: its lists and objects are nested too deeply" in line
+    assert line.count("\n") == 1
+    written(path, [call("aten::mm", i, 10**6 - 2 * i, SQUARE) for i in range(2000)])
+    assert main(["validate", "--trace", str(path), "--device", "tpu_v1"]) == 2
+    line = capsys.readouterr().err
+    assert f"{path}: event 201 ('aten::mm'): ts: expected at most 200 operators around it" in line
+    assert line.count("\n") == 1
+    assert len(read_events(written(path, [call("aten::mm", i, 10**6 - 2 * i, SQUARE) for i in range(200)])).roots) == 1
+
+
+def test_what_an_event_may_leave_out_is_no_error(tmp_path):
+    bare = {key: value for key, value in call("aten::mm", -3.5, 2, SQUARE).items() if key not in ("pid", "tid")}
+    bare["args"]["Input Strides"] = [[64, 1], [1, 64]]
+    other = {"ph": "X", "cat": "Trace", "name": "Spans", "pid": "Spans", "tid": "PyTorch", "ts": 0, "dur": 0, "args": None}
+    joined = call("aten::cat", 5, 1, ([], []), **{"Concrete Inputs": ["", "0"], "Input type": ["TensorList", "Scalar"]})
+    joined["args"]["Input Dims"] = [[[64, 64], [64, 64]], []]
+    found = load_profile(written(tmp_path / "bare.json", [bare, other, joined]))
+    assert {call.source: call.time_s for call in found.calls} == {
+        "aten::mm": pytest.approx(2e-6),
+        "aten::cat": pytest.approx(1e-6),
+    }

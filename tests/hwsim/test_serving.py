@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from hwsim import serve
 from hwsim.api import workload_from
 from hwsim.cli import main
+from hwsim.operators import Matmul
 from hwsim.registry import get_device
+from hwsim.workload import chain
 from numerics import InputError
 
 
@@ -70,3 +73,54 @@ def test_the_command_prints_what_the_function_returns(capsys):
 def test_sizes_must_be_whole():
     with pytest.raises(InputError, match=r"batch: expected an integer ≥ 1, got 1\.5"):
         serve("gpt2", device="tpu_v1", batch=1.5)
+
+
+class Parabola:
+    """A device whose time for a step is a parabola in the length of the cache."""
+
+    kind, name, fidelities, default_fidelity = "parabola", "parabola", ("only",), "only"
+    spec = get_device("tpu_v1").spec
+
+    @classmethod
+    def bundled(cls):
+        return {}
+
+    @classmethod
+    def from_data(cls, data, *, source):
+        return cls()
+
+    def emulate(self, module, recipe=None, *, fidelity=None, example_inputs=None, seed=0):
+        raise NotImplementedError
+
+    @staticmethod
+    def step_s(length):
+        return 1e-3 + 2e-6 * length + 3e-9 * length**2
+
+    def simulate(self, workload, *, fidelity=None, inputs=None, parameters=None):
+        """One operator that takes the whole time; energy 2 J/s of it, the prompt's is 5 J."""
+        length = workload.metadata.get("kv_len")
+        time_s = 0.25 if length is None else self.step_s(length)
+        report = get_device("tpu_v1").simulate(chain("one", [Matmul(name="one", m=64, n=64, k=64)]))
+        row = replace(
+            report.ops[0], time_s=time_s, cycles=1.0, compute_cycles=1.0, stall_cycles=0.0, overhead_cycles=0.0,
+            energy_j={"all": 5.0 if length is None else 2 * time_s}, utilization=0.5 if length is None else 1e-4 * length,
+        )  # fmt: skip
+        return replace(report, ops=(row,))
+
+
+def test_a_parabola_is_summed_exactly():
+    served = serve("gpt2", device=Parabola(), batch=3, prompt_tokens=100, output_tokens=22)
+    # Three of the 21 steps, at caches of 100, 110 and 120 tokens; Simpson's rule over an even spread of lengths.
+    first, middle, last = (Parabola.step_s(length) for length in (100, 110, 120))
+    decode = 21 * (first + 4 * middle + last) / 6
+    assert served.time_to_first_token_s == 0.25
+    assert served.time_per_output_token_s == pytest.approx(decode / 21, rel=1e-12)
+    assert served.latency_s == pytest.approx(0.25 + decode, rel=1e-12)
+    assert (served.first_step_s, served.last_step_s) == (first, last)
+    assert served.tokens_per_s == pytest.approx(3 * 22 / (0.25 + decode))
+    assert served.decode_tokens_per_s == pytest.approx(3 * 21 / decode)
+    assert served.prefill_energy_j == 5
+    assert served.decode_energy_j == pytest.approx(2 * decode)
+    assert served.energy_per_token_j == pytest.approx((5 + 2 * decode) / (3 * 22))
+    assert served.prefill_mfu == pytest.approx(0.5)
+    assert served.decode_mfu == pytest.approx(1e-4 * 110)
