@@ -317,7 +317,7 @@ BAD = {
     ),
     "device": (
         ("run", "mlp0", "--device", "tpu_v3"),
-        "device: unknown name 'tpu_v3'; did you mean 'tpu_v4' or 'tpu_v1' or 'cpu'?",
+        "device: unknown name 'tpu_v3'; did you mean 'tpu_v4' or 'tpu_v1' or 'tpu_v5e'?",
     ),
     "format name": (("formats", "e4m3fb"), "format: unknown name 'e4m3fb'; did you mean 'e4m3fn' or "),
     "table alone": (("formats", "--table"), "--table: expected the name of a format beside it"),

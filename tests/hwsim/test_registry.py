@@ -135,7 +135,8 @@ def test_several_overrides_apply_together():
         (
             "capacity_bytes",
             "device tpu_v1: field 'capacity_bytes' is ambiguous: memory.input.capacity_bytes, "
-            "memory.weight.capacity_bytes, memory.output.capacity_bytes",
+            "memory.weight.capacity_bytes, memory.output.capacity_bytes, "
+            "memory.off_chip.capacity_bytes",
         ),
     ],
 )
@@ -217,7 +218,7 @@ def test_a_file_that_is_no_spec_is_named(tmp_path, content, text):
 
 
 def test_unknown_names_name_the_nearest():
-    with raises("device: unknown name 'tpu_v2'; did you mean 'tpu_v4' or 'tpu_v1' or 'cpu'?; or give a .yaml file"):
+    with raises("device: unknown name 'tpu_v2'; did you mean 'tpu_v4' or 'tpu_v1' or 'tpu_v5e'?; or give a .yaml file"):
         get_device("tpu_v2")
     with raises("device: unknown name 'edge_tpus'; did you mean 'edge_tpu'?"):
         spec_file("edge_tpus")
