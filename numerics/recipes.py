@@ -426,7 +426,6 @@ _NAMED = {
         uniform("fp16"),
         uniform("int8", accumulator="int32"),
         uniform("int16", accumulator="int32"),
-        replace(uniform("int16", accumulator="int16"), name="int16_sum16"),
         Recipe("fp8", {"weight": "e4m3fn", "activation": "e4m3fn", "gradient": "e5m2", "accumulator": "fp32"}),
         Recipe("w8a16", {"weight": "int8", **_A16}, scaling={"weight": Scaling("channel")}),
         Recipe("w4a16", {"weight": "int4", **_A16}, scaling={"weight": Scaling("group", 128)}),

@@ -585,8 +585,10 @@ def test_every_bundled_device_runs_a_network_with_true_labels(name):
     assert report.macs == 1_814_073_344
     fitted = device.spec.fitted_fields
     on_energy = [field for field in fitted if "energy" in field or "power" in field]
-    assert report.origin["energy"] == ("calibrated" if on_energy else "predicted")
-    assert report.origin["time"] == ("calibrated" if len(fitted) > len(on_energy) else "predicted")
+    on_time = len(fitted) > len(on_energy)
+    static = device.spec.static_power_w > 0  # it is on for the time, fitted or not
+    assert report.origin["time"] == ("calibrated" if on_time else "predicted")
+    assert report.origin["energy"] == ("calibrated" if on_energy or (on_time and static) else "predicted")
     assert 0 < report.utilization < 1
     assert not report.unmodelled
 
