@@ -15,10 +15,11 @@ from torch import nn
 
 from accelerators.systolic.analytic import compute_cycles
 from accelerators.systolic.cycle import Fault, control_cycles, registers, simulate_matmul
+from accelerators.systolic.device import SystolicArray
 from accelerators.systolic.emulation import fold_accumulator
 from accelerators.systolic.spec import ArraySpec, Timing
 from hwsim.operators import Matmul
-from hwsim.registry import device_names, get_device, read_spec, spec_file
+from hwsim.registry import get_device, read_spec, spec_file
 from hwsim.workload import chain
 from numerics import Accumulator, InputError, IntFormat, Recipe, decode, encode, get_format, matmul, quantize
 
@@ -372,11 +373,9 @@ def test_with_ideal_memory_all_fidelities_of_a_device_are_equal():
             assert cycles == pytest.approx(dict.fromkeys(device.fidelities, expected), rel=1e-9), (array, m, n, k, batch)
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", SystolicArray.bundled())
 def test_stepped_control_adds_less_than_a_cycle_a_tile_to_the_pipeline(name):
     device = get_device(name)
-    if device.kind != "systolic_array":
-        pytest.skip("no systolic array")
     chance = random.Random(4)
     ops = [Matmul(name=f"x{i}", m=chance.randint(1, 300), n=chance.randint(1, 300), k=chance.randint(1, 300)) for i in range(12)]
     for op in ops:
@@ -669,11 +668,9 @@ def assert_cycles(emulation, device, interval=1):
     return products
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", SystolicArray.bundled())
 def test_a_network_has_the_same_bits_on_the_cycle_level_array(name):
     device = get_device(name)
-    if device.kind != "systolic_array":
-        pytest.skip("no systolic array")
     products = assert_cycles(assert_same_bits(device), device)
     assert [p.module for p in products[:5]] == ["conv", "qkv", "", "", "out"]
     tokens = 9
