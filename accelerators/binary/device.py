@@ -9,8 +9,8 @@ from accelerators.binary.folding import folded_ops
 from accelerators.binary.mapping import NodeCost, binary_node, place_layer
 from accelerators.binary.node_schedule import schedule_max_pool
 from accelerators.binary.spec import BINARY, BinarySpec, ThresholdPe
-from accelerators.sparse.traffic import loaded_bytes
 from hwsim.engine import MatrixEngine, MatrixWork
+from hwsim.held_operands import loaded_bytes
 from hwsim.machine import format_bytes
 from hwsim.operators import Convolution, Matmul, Op, Pooling
 from hwsim.report import Report

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from accelerators.sparse.cost import Product, SparseCost, kept_of_row, product_cost
 from accelerators.sparse.spec import SparseSpec, Storage
-from accelerators.sparse.traffic import loaded_bytes
 from hwsim.engine import MatrixEngine, MatrixWork
+from hwsim.held_operands import loaded_bytes
 from hwsim.machine import format_bytes
 from hwsim.operators import Convolution, Matmul
 from hwsim.schedule import Traffic

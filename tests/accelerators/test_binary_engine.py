@@ -20,7 +20,7 @@ from accelerators.binary.folding import folded_ops
 from accelerators.binary.layer import run_layer, sign_threshold
 from accelerators.binary.node_program import NodeProgram, _in_pieces, node_program
 from accelerators.binary.node_schedule import schedule_count, schedule_max_pool, schedule_neuron
-from accelerators.sparse.traffic import loaded_bytes
+from hwsim.held_operands import loaded_bytes
 from hwsim.operators import Convolution, Matmul
 from hwsim.registry import get_device
 from hwsim.rtl_ratios import ratio
