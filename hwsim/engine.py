@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 from hwsim.machine import Machine
 from hwsim.memory import OffChip, Scratchpad
 from hwsim.operators import Convolution, Matmul, Normalization, Op, Softmax
-from hwsim.report import OpCost, Report, Span
+from hwsim.report import OpCost, Report, Span, repeated_rows
 from hwsim.schedule import Group, Traffic, schedule
 from hwsim.spec import MatrixMachineSpec, NotNegative
 from hwsim.vector import VectorUnit
@@ -99,6 +99,10 @@ class MatrixEngine(Machine[EngineT]):
         """What the cost of ``op`` depends on besides the operator, its tensors and its group, for a machine with such a thing."""
         return None
 
+    def _notes(self, workload: Workload) -> list[str]:
+        """What a reader of the report should know of this workload here."""
+        return []
+
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
         spec = self.spec
         placed = workload.expanded()
@@ -116,7 +120,7 @@ class MatrixEngine(Machine[EngineT]):
             if key not in costs:
                 costs[key] = self._group(placed, group, traffic, fidelity)
             first, work = costs[key]
-            found = _placed(first, [placed.ops[index] for index in members], start)
+            found = repeated_rows(first, [placed.ops[index] for index in members], start)
             rows.update(zip(members, found, strict=True))
             if work is not None and group.matrix is not None:
                 op = placed.ops[group.matrix]
@@ -133,7 +137,7 @@ class MatrixEngine(Machine[EngineT]):
             offchip_bandwidth_bytes_per_s=spec.off_chip.achieved_bytes_per_s,
             spans=spans,
             tables={"mapping": [row for row in mapping if row]},
-            notes=[IDEAL_MEMORY] if fidelity == "analytic" else [],
+            notes=[*([IDEAL_MEMORY] if fidelity == "analytic" else []), *self._notes(placed)],
         )
 
     def _default_peak(self) -> float:
@@ -257,14 +261,6 @@ class MatrixEngine(Machine[EngineT]):
 def _in_order(group: Group) -> tuple[int, ...]:
     """A group's operators in the order in which they are charged: what streams is charged what it adds to the product."""
     return (*(() if group.matrix is None else (group.matrix,)), *group.streamed, *group.background)
-
-
-def _placed(rows: Sequence[OpCost], ops: Sequence[Op], start: float) -> list[OpCost]:
-    """The rows of a group alike, as those of ``ops`` from ``start`` on."""
-    return [
-        row.repeated(name=op.name, module=op.module, start_s=start, fused_with=ops[0].name if row.fused_with else "")
-        for row, op in zip(rows, ops, strict=True)
-    ]
 
 
 def _pattern(tensors: int, load: float, store: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hwsim.operators import FLOPS_PER_MAC
+from hwsim.operators import FLOPS_PER_MAC, Op
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,6 +102,14 @@ class OpCost:
         data["bytes_offchip"] = self.bytes_offchip
         del data["bytes"]
         return data
+
+
+def repeated_rows(rows: Sequence[OpCost], ops: Sequence[Op], start_s: float) -> list[OpCost]:
+    """The rows of operators that run together, as those of ``ops``, alike, that start at ``start_s``; the first leads them."""
+    return [
+        row.repeated(name=op.name, module=op.module, start_s=start_s, fused_with=ops[0].name if row.fused_with else "")
+        for row, op in zip(rows, ops, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,12 @@ class BinaryEngine(MatrixEngine[BinarySpec]):
         run._folded = folded_ops(workload.expanded())
         return super(BinaryEngine, run)._simulate(workload, fidelity)
 
+    def _notes(self, workload: Workload) -> list[str]:
+        products = [op for op in workload.ops if op.is_matrix]
+        if not products or any(op.formats is not None and op.formats.operands[:2] == (BINARY, BINARY) for op in products):
+            return []
+        return [f"no product has two operands in {BINARY!r}: all run on the integer MACs, none on the binary elements"]
+
     def distinction(self, op: Op) -> bool:
         """Whether the operator is folded into a threshold; see ``hwsim.engine.MatrixEngine.distinction``."""
         return op.name in self._folded

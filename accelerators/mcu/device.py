@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 from accelerators.mcu.emulation import check_sums, cluster_recipe
@@ -22,7 +22,7 @@ from accelerators.mcu.work import (
 from hwsim.engine import IDEAL_MEMORY
 from hwsim.machine import UNMODELLED, Machine, format_bytes
 from hwsim.operators import Convolution, Gather, Matmul, Op, Scatter
-from hwsim.report import OpCost, Report, Span
+from hwsim.report import OpCost, Report, Span, repeated_rows
 from hwsim.schedule import Residency, Traffic, group_traffic, schedule
 from hwsim.workload import Workload
 from numerics.errors import InputError
@@ -86,6 +86,7 @@ class McuCluster(Machine[McuClusterSpec]):
         region = _Region()
         start = 0.0
         works: dict[tuple[int, int], list[tuple[Work, float]]] = {}
+        costs: dict[tuple[int, ...], _Together] = {}
         for number, group in enumerate(l1.groups):
             inner = l1.traffic[number] if places.in_l1 is l1.residency else group_traffic(placed, group, places.in_l1)
             outer = inner if places.resident else l2.traffic[number]
@@ -93,16 +94,24 @@ class McuCluster(Machine[McuClusterSpec]):
             for part, members in enumerate(([*head, *group.streamed], *([i] for i in group.background))):
                 if not members:
                     continue
-                key = l1.likeness[number], part
-                if key not in works:
-                    works[key] = self._works(placed, members, inner)
-                found = self._together(
-                    placed, members, works[key], inner, outer, places, region,
-                    fidelity=fidelity, first=not rows, start=start, tables=tables,
-                )  # fmt: skip
-                rows |= found
-                length = sum(row.time_s for row in found.values())
-                spans += self._spans(found, members, start, length)
+                ops = [placed.ops[i] for i in members]
+                alike = l1.likeness[number], part
+                if alike not in works:
+                    works[alike] = self._works(placed, members, inner)
+                parted = region.enter(placed, ops, [work.units for work, _ in works[alike]])
+                key = *alike, l2.likeness[number], parted, not rows
+                if key not in costs:
+                    costs[key] = self._together(
+                        placed, members, works[alike], inner, outer, places, parted, fidelity=fidelity, first=not rows
+                    )
+                cost = costs[key]
+                found = repeated_rows(cost.rows, ops, start)
+                rows.update(zip(members, found, strict=True))
+                tables["cores"] += [{"op": op.name, **row} for op, row in zip(ops, cost.cores, strict=True)]
+                if cost.tiles:
+                    tables["tiles"].append({"op": ops[0].name, **cost.tiles})
+                length = sum(row.time_s for row in found)
+                spans += self._spans(found, start, length)
                 start += length
             if group.matrix is not None:
                 op = placed.ops[group.matrix]
@@ -161,31 +170,28 @@ class McuCluster(Machine[McuClusterSpec]):
         inner: Mapping[int, Traffic],
         outer: Mapping[int, Traffic],
         places: Places,
-        region: _Region,
+        parted: bool,
         *,
         fidelity: str,
         first: bool,
-        start: float,
-        tables: dict[str, list[dict[str, Any]]],
-    ) -> dict[int, OpCost]:
-        """The rows of operators that share their tiles. Each one's share is what they take longer for it."""
+    ) -> _Together:
+        """The cost of operators that share their tiles. Each one's share is what they take longer for it."""
         spec = self.spec
         ideal = fidelity == "analytic"
         head = workload.ops[members[0]]
         works = [work for work, _ in done]
         streams = [self._streamed(inner[i], outer[i], work, places) for i, work in zip(members[1:], works[1:], strict=True)]
         more = Load.sum(streams)
-        parted = region.enter(workload, head, works[0].units, False)
         if head.is_matrix:
             moves = self._mapper.product(workload, head, works[0], inner[members[0]], outer[members[0]], places, more)
         else:
             moves = self._mapper.vector(head, works[0], inner[members[0]], outer[members[0]], places, more)
-        rows: dict[int, OpCost] = {}
+        rows: list[OpCost] = []
+        table: list[dict[str, Any]] = []
         load, ended = Load(), 0.0
         for number, (index, work) in enumerate(zip(members, works, strict=True)):
             op = workload.ops[index]
             if number:
-                region.enter(workload, op, work.units, True)
                 added = streams[number - 1]
                 cycles, _, cores = self._mapper.spread(work, ())
                 overhead = 0.0
@@ -197,10 +203,10 @@ class McuCluster(Machine[McuClusterSpec]):
             body = load.cycles if ideal else float(self._mapper.body(load, moves.transfers, moves.first_bytes))
             share, ended = body - ended, body
             compute = min(share, cycles)
-            rows[index] = self.row(
+            row = self.row(
                 op,
                 unit="cores",
-                start_s=start,
+                start_s=0.0,
                 compute_cycles=compute,
                 stall_cycles=share - compute,
                 overhead_cycles=overhead,
@@ -214,9 +220,9 @@ class McuCluster(Machine[McuClusterSpec]):
                 peak_macs_per_cycle=self._peak(op) if number == 0 and op.is_matrix else 0.0,
                 fused_with=head.name if number else "",
             )
-            tables["cores"].append(
+            rows.append(row)
+            table.append(
                 {
-                    "op": op.name,
                     "units": work.units,
                     "cores": cores,
                     "one_core_cycles": round(work.cycles, 1),
@@ -225,9 +231,7 @@ class McuCluster(Machine[McuClusterSpec]):
                     "barrier": bool(number == 0 and parted and spec.cores > 1),
                 }
             )
-        if moves.row:
-            tables["tiles"].append({"op": head.name, **moves.row})
-        return rows
+        return _Together(rows, table, moves.row or {})
 
     def _streamed(self, inner: Traffic, outer: Traffic, work: Work, places: Places) -> Load:
         """What an operator adds that works on another's results in the same tiles."""
@@ -296,20 +300,28 @@ class McuCluster(Machine[McuClusterSpec]):
             "off_chip": 1e-12 * round(load.off_chip_bytes) * spec.off_chip.energy_pj_per_byte,
         }
 
-    def _spans(self, rows: Mapping[int, OpCost], members: list[int], start: float, length: float) -> list[Span]:
+    def _spans(self, rows: Sequence[OpCost], start: float, length: float) -> list[Span]:
         """Operators one after another on the cores, and the transfers from their start."""
         found = []
         at = start
-        for index in members:
-            found.append(Span("cores", rows[index].name, at, rows[index].time_s))
-            at += rows[index].time_s
+        for row in rows:
+            found.append(Span("cores", row.name, at, row.time_s))
+            at += row.time_s
         clock = self.spec.clock_hz
-        name = rows[members[0]].name
         for track, rate in (("l2", self.spec.dma.bytes_per_cycle * clock), ("off_chip", self.spec.off_chip.achieved_bytes_per_s)):
-            moved = sum(row.bytes.get(track, 0) for row in rows.values())
+            moved = sum(row.bytes.get(track, 0) for row in rows)
             if moved:
-                found.append(Span(track, name, start, min(length, moved / rate), {"bytes": moved}))
+                found.append(Span(track, rows[0].name, start, min(length, moved / rate), {"bytes": moved}))
         return found
+
+
+@dataclass(frozen=True)
+class _Together:
+    """What operators cost that share their tiles: their rows, and those of the tables ``cores`` and ``tiles`` nameless."""
+
+    rows: Sequence[OpCost]
+    cores: Sequence[Mapping[str, Any]]
+    tiles: Mapping[str, Any]
 
 
 class _Region:
@@ -319,20 +331,15 @@ class _Region:
         self.units = 0
         self.made: set[str] = set()
 
-    def enter(self, workload: Workload, op: Op, units: int, streamed: bool) -> bool:
-        """Whether the operator waits at a barrier for those before it; it begins a new region then."""
-        written = {workload.tensors[t].owner for t in op.outputs}
-        if streamed:
-            self.made |= written
-            return False
-        stays = self.units == units and follows_in_place(op)
-        for position, name in enumerate(op.inputs):
+    def enter(self, workload: Workload, ops: Sequence[Op], units: Sequence[int]) -> bool:
+        """Whether operators that share their tiles wait at a barrier for those before them; they begin a new region then."""
+        stays = self.units == units[0] and follows_in_place(ops[0])
+        for position, name in enumerate(ops[0].inputs):
             tensor = workload.tensors[name]
             if tensor.owner in self.made:
-                inside = tensor.elements == units and not (isinstance(op, Gather) and position == 0)
+                inside = tensor.elements == units[0] and not (isinstance(ops[0], Gather) and position == 0)
                 stays = stays and inside
-        if stays:
-            self.made |= written
-            return False
-        self.units, self.made = units, written
-        return True
+        if not stays:
+            self.units, self.made = units[0], set()
+        self.made |= {workload.tensors[t].owner for op in ops for t in op.outputs}
+        return not stays

@@ -122,7 +122,11 @@ def _positions(outputs: int, taps: int, stride: int, dilation: int, padding: int
 
 def balanced(size: int) -> list[int]:
     """Sizes of the largest of 1, 2, 3, … equal parts, each once, largest first."""
-    return list(dict.fromkeys(-(-size // parts) for parts in range(1, size + 1)))
+    sizes = [size]
+    while sizes[-1] > 1:
+        parts = -(-size // (sizes[-1] - 1))  # the fewest that are smaller
+        sizes.append(-(-size // parts))
+    return sizes
 
 
 def nest_of(op: Matmul | Convolution, spec: RowStationarySpec) -> Nest:

@@ -37,6 +37,17 @@ class SparseEngine(MatrixEngine[SparseSpec]):
             f"skips {spec.sparsity.skip}, {spec.clock_hz / 1e6:g} MHz)"
         )
 
+    def _notes(self, workload: Workload) -> list[str]:
+        sparsity = self._spec.sparsity
+        operands = [name for op in workload.ops if op.is_matrix for name in op.inputs]
+        said = sparsity.weight_density is not None or sparsity.activation_density is not None
+        if said or not operands or any(self._known_density(workload, name) is not None for name in operands):
+            return []
+        return [
+            "no density is known, so all operands count as dense: trace with values=True, "
+            "or set sparsity.weight_density and sparsity.activation_density"
+        ]
+
     def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> MatrixWork:
         """What ``op`` takes; see ``hwsim.engine.MatrixEngine.matrix_work``."""
         spec = self._spec
@@ -100,10 +111,13 @@ class SparseEngine(MatrixEngine[SparseSpec]):
         return Product(batch, m, n, k, bits[0], bits[1], out, activation, weight), first, weighted
 
     @staticmethod
-    def _density(workload: Workload, name: str) -> float:
-        """Share of a tensor that is not zero; 1 where nothing says."""
+    def _known_density(workload: Workload, name: str) -> float | None:
         tensor = workload.tensors[name]
-        found = tensor.density if tensor.density is not None else workload.tensors[tensor.owner].density
+        return tensor.density if tensor.density is not None else workload.tensors[tensor.owner].density
+
+    def _density(self, workload: Workload, name: str) -> float:
+        """Share of a tensor that is not zero; 1 where nothing says."""
+        found = self._known_density(workload, name)
         return 1.0 if found is None else float(found)
 
     def _fits_n_m(self, product: Product) -> bool:

@@ -57,6 +57,9 @@ _READY_A, _READY_B, _READY_P, _READY_X, _LOAD_START, _LOAD_END, _STREAM, _STREAM
 )
 _CLOCKS = 17
 
+UNLIMITED = (np.inf, 0.0, 0.0, 0.0)
+"""The ``limit`` of a mapping that is run to its end."""
+
 ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], dtype=np.int64)
 """Loop orders, outermost first: 0 = m, 1 = n, 2 = k."""
 
@@ -189,25 +192,22 @@ def _settle(clock, pending):
 
 @njit(cache=True, nogil=True)
 def _uniform(clock, before):
-    """The amount by which all clocks moved, or −1 if they moved by different amounts."""
+    """Whether all clocks moved by the same amount."""
     shift = clock[_DONE1] - before[_DONE1]
-    for i in range(_CLOCKS):
+    for i in range(_CLOCKS):  # noqa: SIM110  (no generators in numba)
         if abs(clock[i] - before[i] - shift) > 1e-9 + 1e-13 * abs(clock[i]):
-            return -1.0
-    return shift
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
 def _leap(clock, result, clock_before, result_before, run):
-    """Repeat the last pass of a loop ``run`` times at once, if it moved all clocks alike; returns whether it did."""
-    shift = _uniform(clock, clock_before)
-    if shift < 0.0:
-        return False
+    """Repeat the last pass of a loop, which moved all clocks alike, ``run`` times at once."""
+    shift = clock[_DONE1] - clock_before[_DONE1]
     for f in range(RESULT_FIELDS):
         result[f] += run * (result[f] - result_before[f])
     for c in range(_CLOCKS):
         clock[c] += run * shift
-    return True
 
 
 @njit(cache=True, nogil=True)
@@ -248,10 +248,20 @@ def held(order, inner, outer, footprint_sum, footprint_max):
 
 
 @njit(cache=True, nogil=True)
-def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse, tiles):
+def _moved(result):
+    """Bytes that have crossed the off-chip channel."""
+    loaded = result[LOAD_A] + result[LOAD_B] + result[LOAD_PARTIAL] + result[LOAD_EXTRA]
+    return loaded + result[STORE_PARTIAL] + result[STORE_OUT]
+
+
+@njit(cache=True, nogil=True)
+def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse, tiles, limit):
     """Run one mapping: every tile in loop order, batch outermost. ``reuse`` says whether A, B and the partial sums stay in
     their buffers across the loop that does not index them. Where ``tiles`` has room, each tile's work for the array is written
-    there (columns as in ``_cycle_kernels``) and every tile is run; else equal ones are leapt over."""
+    there (columns as in ``_cycle_kernels``) and every tile is run; else equal ones are leapt over.
+
+    ``limit``: the time to beat, and the least cycles that all transfers, all folds and, beside its operands' streaming, each fold
+    take. Once what the channel or the array has idled rules that time out, the time is infinite."""
     recording = tiles.shape[0] > 0
     trips = np.array([msize.size, nsize.size, ksize.size])
     reuse_a, reuse_b, reuse_p = reuse[0], reuse[1], reuse[2]
@@ -276,6 +286,8 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
     clocks = np.zeros((4, _CLOCKS))
     results = np.zeros((4, RESULT_FIELDS))
     waiting = np.zeros(4)
+    to_beat, channel_cycles, array_cycles, beside_streaming = limit
+    follows = _STREAM_END if int(hw[OVERLAP]) == FULL else _LEFT
     while batch < batches:
         clocks[3, :], results[3, :], waiting[3] = clock, result, pending
         last[:] = -1
@@ -421,33 +433,34 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
                     last[0], last[1], last[2] = i, j, k_tile
                     result[STEPS] += 1.0
                     _settle(clock, pending)
-                    run = (
-                        _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
-                        if inner > 1 and not recording
-                        else 0
-                    )
-                    if run > 0 and pending == waiting[2] and _leap(clock, result, clocks[2], results[2], run):
+                    if to_beat < np.inf:
+                        moved = _moved(result) / hw[OFF_BPC]
+                        busy = result[ARRAY_BUSY] + beside_streaming * result[FOLDS]
+                        idled = max(clock[_DMA] - moved + channel_cycles, clock[follows] - busy + array_cycles)
+                        if idled * (1.0 - 1e-12) > to_beat:
+                            result[TIME] = np.inf
+                            return result
+                    if inner > 1 and not recording and pending == waiting[2] and _uniform(clock, clocks[2]):
+                        run = _equal_tiles(o2, inner, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
+                        _leap(clock, result, clocks[2], results[2], run)
                         inner += run
                         last[o2] += run
                     inner += 1
-                run = (
-                    _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
-                    if middle > 1 and not recording
-                    else 0
-                )
-                if run > 0 and pending == waiting[1] and _leap(clock, result, clocks[1], results[1], run):
+                if middle > 1 and not recording and pending == waiting[1] and _uniform(clock, clocks[1]):
+                    run = _equal_tiles(o1, middle, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
+                    _leap(clock, result, clocks[1], results[1], run)
                     middle += run
                     last[o1] += run
                 middle += 1
-            run = (
-                _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk) if outer > 1 and not recording else 0
-            )
-            if run > 0 and pending == waiting[0] and _leap(clock, result, clocks[0], results[0], run):
+            if outer > 1 and not recording and pending == waiting[0] and _uniform(clock, clocks[0]):
+                run = _equal_tiles(o0, outer, trips, msize, am, cm, nsize, bn, cn, ksize, ak, bk)
+                _leap(clock, result, clocks[0], results[0], run)
                 outer += run
                 last[o0] += run
             outer += 1
-        run = batches - batch - 1 if batch > 1 and not recording else 0
-        if run > 0 and pending == waiting[3] and _leap(clock, result, clocks[3], results[3], run):
+        if batch > 1 and not recording and pending == waiting[3] and _uniform(clock, clocks[3]):
+            run = batches - batch - 1
+            _leap(clock, result, clocks[3], results[3], run)
             batch += run
         batch += 1
     if pending > 0.0:
@@ -461,7 +474,7 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
 @njit(cache=True, nogil=True)
 def levels(hw, job, result):
     """Cycles that the bytes of a mapping, and those of other operators beside it, take at each memory level's bandwidth."""
-    off = result[LOAD_A] + result[LOAD_B] + result[LOAD_PARTIAL] + result[LOAD_EXTRA] + result[STORE_PARTIAL] + result[STORE_OUT]
+    off = _moved(result)
     inside = (result[IN_READ] + result[LOAD_A] + job[OTHER_IN]) / hw[IN_BPC]
     weights = (result[WEIGHT_READ] + result[LOAD_B]) / hw[WEIGHT_BPC]
     sums = (result[OUT_READ] + result[OUT_WRITE] + result[LOAD_PARTIAL]) / hw[OUT_BPC]
@@ -498,6 +511,7 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
     total = nm * nn * nk * 6
     bound = np.empty(total)
     traffic = np.empty(total)
+    least_cycles = np.empty((total, 3))
     choice = np.empty((total, 4), dtype=np.int64)
     keeps = np.empty((total, 3), dtype=np.bool_)
     kept = 0
@@ -554,17 +568,20 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
                     folds = _folds(k_start[ck], tk, ksize, rows) * _folds(m_start[cm_], tm, msize, columns)
                     stream_sum, stream_tiles = ns, tn
                 q = hw[MAC_CYCLES]
-                compute = q * stream_sum * folds
+                share = batch * (1.0 + job[EXTRA_BESIDE]) / (1.0 + hw[EXTRA_ARRAYS])
+                depth = rows + columns - 2 + hw[LATENCY] + shift if dataflow == OS else hw[LATENCY] * rows + columns - 1
+                beside_streaming, preload, drain = depth - q, 0.0, 0.0
                 if overlap == FULL:
-                    compute = max(compute, (shift if dataflow == OS else rows) * folds * stream_tiles)
-                if dataflow == OS:
-                    if overlap != FULL:
-                        compute += folds * stream_tiles * (rows + columns - 2 + hw[LATENCY] - q + shift)
-                elif overlap != FULL:
-                    compute += folds * stream_tiles * (hw[LATENCY] * rows + columns - 1 - q)
-                    if overlap == NONE:
-                        compute += folds * stream_tiles * rows
-                compute *= batch * (1.0 + job[EXTRA_BESIDE]) / (1.0 + hw[EXTRA_ARRAYS])
+                    beside_streaming, drain = 0.0, max(0.0, depth - q)
+                elif overlap == NONE and dataflow != OS:
+                    beside_streaming, preload = beside_streaming + rows, rows
+                in_folds = (q * stream_sum + beside_streaming * stream_tiles) * folds * share
+                # From when the first tile has come until the last one's results have left; 1e-12 for its rounding.
+                ends = _ends(hw, job, m_start[cm_], m_start[cm_ + 1], am, cm, n_start[cn_], n_start[cn_ + 1], bn, cn,
+                             k_start[ck], ak, bk, stats[1, cn_, 2])  # fmt: skip
+                compute = max(in_folds, (in_folds - preload + drain + ends) * (1.0 - 1e-12))
+                if overlap == FULL:
+                    compute = max(compute, (shift if dataflow == OS else rows) * folds * stream_tiles * share)
                 for order_index in range(6):
                     order = ORDERS[order_index]
                     if _redundant(order, tm, tn, tk):
@@ -592,6 +609,8 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
                     size *= batch
                     bound[kept] = max(compute, size / hw[OFF_BPC])
                     traffic[kept] = size
+                    least_cycles[kept, 0], least_cycles[kept, 1] = size / hw[OFF_BPC], in_folds
+                    least_cycles[kept, 2] = max(0.0, beside_streaming)
                     choice[kept, 0], choice[kept, 1], choice[kept, 2], choice[kept, 3] = (
                         cm_,
                         cn_,
@@ -618,9 +637,10 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
         ms_, me = m_start[a], m_start[a + 1]
         ns_, ne = n_start[b], n_start[b + 1]
         ks_, ke = k_start[c], k_start[c + 1]
+        limit = (least, least_cycles[r, 0], least_cycles[r, 1], least_cycles[r, 2])
         result = simulate(
             hw, job, ORDERS[choice[r, 3]], msize[ms_:me], am[ms_:me], cm[ms_:me], nsize[ns_:ne], bn[ns_:ne], cn[ns_:ne],
-            ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r], unrecorded,
+            ksize[ks_:ke], ak[ks_:ke], bk[ks_:ke], keeps[r], unrecorded, limit,
         )  # fmt: skip
         simulated += 1
         result[TIME] = max(result[TIME], levels(hw, job, result))
@@ -631,6 +651,22 @@ def search(hw, job, m_start, msize, am, cm, n_start, nsize, bn, cn, k_start, ksi
             picked[:] = choice[r]
             reuse[:] = keeps[r]
     return picked, reuse, simulated, best
+
+
+@njit(cache=True, nogil=True)
+def _ends(hw, job, m_first, m_end, am, cm, n_first, n_end, bn, cn, k_first, ak, bk, c_row):
+    """Cycles before the first tile's operands have come and after the last tile's sums have left the array, at the least."""
+    moved = 0.0
+    if job[B_HERE] == 0.0:
+        moved += bk[k_first] * bn[n_first] * job[B_BYTES]
+    if job[A_HERE] == 0.0:
+        moved += am[m_first] * ak[k_first] * job[A_BYTES]
+    waited = hw[OFF_LATENCY] if moved > 0.0 else 0.0
+    outputs = cm[m_end - 1] * cn[n_end - 1]
+    worked = outputs * job[VECTOR_CYCLES]
+    if job[ROW_CYCLES] > 0.0:
+        outputs = cm[m_end - 1] * c_row
+    return waited + worked + (moved + outputs * job[STORE]) / hw[OFF_BPC]
 
 
 @njit(cache=True, nogil=True)

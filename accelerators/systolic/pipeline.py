@@ -257,16 +257,20 @@ def _simulate(
     if spec.memory.off_chip.dram is not None:
         # The mapping is the one for long reads; its tiles are then moved as they lie.
         machine[kernels.OFF_BPC] = mapped_bytes_per_s(spec.memory.off_chip, _moved(matrix, shape, chosen, result)) / spec.clock_hz
-        result = kernels.simulate(machine, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)))
+        result = kernels.simulate(machine, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)), kernels.UNLIMITED)
     bare = job.copy()
     bare[[kernels.VECTOR_CYCLES, kernels.ROW_CYCLES, kernels.EXTRA_LOAD]] = 0.0
 
     def time(hw: npt.NDArray[np.float64], job: npt.NDArray[np.float64]) -> float:
         if not stepped:
-            return float(kernels.simulate(hw, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)))[kernels.TIME])
+            return float(
+                kernels.simulate(hw, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)), kernels.UNLIMITED)[
+                    kernels.TIME
+                ]
+            )
         # What follows the array's last result, follows it as much later as the control says.
         tiles = np.zeros((int(result[kernels.STEPS]), kernels.TILE_FIELDS))
-        found = kernels.simulate(hw, job, order, *chosen, reuse, tiles)
+        found = kernels.simulate(hw, job, order, *chosen, reuse, tiles, kernels.UNLIMITED)
         return float(found[kernels.TIME] + step_tiles(array, tiles) - found[kernels.ARRAY_LEFT])
 
     with_vector, array_only = time(without_memory, job), time(without_memory, bare)

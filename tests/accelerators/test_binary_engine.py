@@ -450,3 +450,10 @@ def test_every_spec_field_is_documented():
     named = set(re.findall(r"`([\w.]+)`", page[page.index("## The spec") :]))
     fields = {*fields_of(BinarySpec), *fields_of(ThresholdPe, "pe."), *fields_of(PopcountPe, "pe.")}
     assert {field for field in fields if not field.startswith("off_chip.dram.") and field not in named} == set()
+
+
+def test_a_report_says_where_nothing_is_binary():
+    work = chain("layer", [Matmul(name="x", m=8, n=8, k=8)])
+    said = [any("none on the binary elements" in note for note in get_device("tulip").simulate(each).notes)
+            for each in (work, work.with_formats(SIGNS))]  # fmt: skip
+    assert said == [True, False]

@@ -422,3 +422,14 @@ def test_impossible_specs_are_one_line():
     tiny = get_device({**data, "filter_buffer": {**data["filter_buffer"], "capacity_bytes": 2}})
     with pytest.raises(InputError, match="no mapping of 3×3 filters fits"):
         tiny.simulate(chain("one", [ALEXNET[2]]))
+
+
+@given(st.integers(1, 5000))
+def test_balanced_parts_are_each_size_once(size):
+    assert balanced(size) == sorted({-(-size // parts) for parts in range(1, size + 1)}, reverse=True)
+
+
+def test_a_product_of_2_to_the_40_rows_is_mapped():
+    works = [chain("tall", [Matmul(name="x", m=2**power, n=8, k=8)]) for power in (30, 40)]
+    rows = [get_device("eyeriss").simulate(work).time_s for work in works]
+    assert rows[1] == pytest.approx(1024 * rows[0], rel=0.05)

@@ -490,3 +490,11 @@ def fields_of(model, prefix=""):
             yield from fields_of(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
+
+
+@pytest.mark.parametrize("density", [None, 0.5])
+def test_a_report_says_where_no_density_is_known(density):
+    notes = get_device("sparse_csr").simulate(matmul(8, 8, 8, weight=density)).notes
+    assert any("no density is known" in note for note in notes) == (density is None)
+    told = get_device("sparse_csr", overrides={"sparsity.weight_density": 0.5}).simulate(matmul(8, 8, 8))
+    assert not any("no density" in note for note in told.notes)

@@ -334,7 +334,9 @@ def brute_force_best(shape, device):
                 if not fits(m, n, k, order, reuse, memory):
                     continue
                 parts = [a for t in (m, n, k) for a in (t.size, t.first, t.second)]
-                result = kernels.simulate(hw, job, order, *parts, np.array(reuse), np.zeros((0, kernels.TILE_FIELDS)))
+                result = kernels.simulate(
+                    hw, job, order, *parts, np.array(reuse), np.zeros((0, kernels.TILE_FIELDS)), kernels.UNLIMITED
+                )
                 moved = {
                     kernels.IN_BPC: result[kernels.IN_READ] + result[kernels.LOAD_A] + m.size.sum() * n.size.sum(),
                     kernels.WEIGHT_BPC: result[kernels.WEIGHT_READ] + result[kernels.LOAD_B],

@@ -54,7 +54,13 @@ def run_kernel(machine, job):
     tiles = [np.array([t[f] for t in job.tiles[d]], dtype=float) for d in "mnk" for f in range(3)]
     order = np.array(["mnk".index(d) for d in job.order])
     return kernels.simulate(
-        vector(machine), job_vector(job), order, *tiles, np.array(job.reuse), np.zeros((0, kernels.TILE_FIELDS))
+        vector(machine),
+        job_vector(job),
+        order,
+        *tiles,
+        np.array(job.reuse),
+        np.zeros((0, kernels.TILE_FIELDS)),
+        kernels.UNLIMITED,
     )
 
 
