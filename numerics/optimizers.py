@@ -236,6 +236,21 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         kept.update(rounded)
         parameter.copy_(weight)
 
+    def stored_tensors(self) -> Iterator[tuple[str, torch.Tensor, Storage, str]]:
+        """What is kept from one step to the next: (name of the parameter, tensor, how it is stored, role).
+
+        Roles are ``master_weight`` and ``optimizer_state``. The tensors are the kept ones themselves.
+        """
+        for number, (group, parameter, name) in enumerate(self._parameters()):
+            kept = self.state[parameter]
+            if not kept:
+                continue
+            plan = self._plan(group, parameter, name, number)
+            called = name or f"parameter {number}"
+            yield called, parameter.data, plan.master, "master_weight"
+            for state, storage in plan.state.items():
+                yield called, kept[state], storage, "optimizer_state"
+
     # --- bytes --------------------------------------------------------------------------------------------------------------
 
     def state_bytes(self) -> TrainingBytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numerics.errors import InputError
@@ -14,6 +14,8 @@ from numerics.scaling import Scaling
 
 if TYPE_CHECKING:
     import torch
+
+    from numerics.faults.maps import FaultMap
 
 BLOCK = 2048
 """Elements that share a scale unless told otherwise (Dettmers et al., arXiv 2110.02861, section 2.1)."""
@@ -114,6 +116,31 @@ class Storage:
             draw["scale"] = self._scales(padded)
         values = quantize(padded, fmt, rounding=self.rounding, overflow="saturate", **draw)
         return values.view(-1)[: x.numel()].view(x.shape).clone()
+
+    def corrupt(self, stored: torch.Tensor, faults: FaultMap) -> None:
+        """Change a stored tensor in place as faults in the codes of its elements do.
+
+        Args:
+            stored: values that ``store`` gave.
+            faults: in the codes, flat.
+        """
+        import torch
+
+        from numerics.encoding import decode, encode
+        from numerics.faults.maps import corrupt
+
+        if self.granularity == "none" and not isinstance(self.fmt, BlockFormat):
+            stored.copy_(corrupt(stored, self.fmt, faults))
+            return
+        count, size = self.rows(tuple(stored.shape))
+        padded = torch.nn.functional.pad(stored.reshape(-1), (0, count * size - stored.numel())).view(count, size)
+        if isinstance(self.fmt, BlockFormat):
+            codes = encode(padded.cpu().numpy(), self.fmt)
+            changed = torch.from_numpy(decode(replace(codes, codes=faults.apply(codes.codes)))).to(stored)
+        else:
+            # The largest magnitude of a run is the largest value times its scale, as it was when it was stored.
+            changed = corrupt(padded, self.fmt, faults, scale=self._scales(padded))
+        stored.copy_(changed.reshape(-1)[: stored.numel()].view(stored.shape))
 
     def _scales(self, rows: torch.Tensor) -> torch.Tensor:
         """One FP32 scale a row: largest magnitude / largest value, at least the smallest normal number."""

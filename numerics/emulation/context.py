@@ -17,6 +17,7 @@ from numerics.scaling import AmaxHistory, Scales, Scaling
 
 if TYPE_CHECKING:
     from numerics.emulation.gemm import MatrixUnit
+    from numerics.faults.injection import Injection
     from numerics.recipes import Recipe
 
 COMPUTE_ROLES = ("weight", "activation", "gradient", "kv_cache", "elementwise", "accumulator")
@@ -122,6 +123,7 @@ class Context:
         histories: largest magnitudes of delayed scales, by operand.
         static: scales that a calibration gave, by operand.
         observer: called with every operand before it is quantised.
+        injection: faults at work.
         matrix_unit: computes the products whose accumulator the recipe names, in place of ``numerics.matmul``.
     """
 
@@ -133,6 +135,7 @@ class Context:
     histories: dict[OperandKey, AmaxHistory] = field(default_factory=dict)
     static: dict[OperandKey, Scales] = field(default_factory=dict)
     observer: Callable[[OperandKey, torch.Tensor], None] | None = None
+    injection: Injection | None = None
     matrix_unit: MatrixUnit | None = None
     roles: dict[int, str] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
@@ -143,7 +146,7 @@ class Context:
 
     def __getstate__(self) -> dict[str, Any]:
         # What belongs to a running forward is neither copied nor saved, nor is who looks on.
-        running: dict[str, Any] = {"observer": None, "roles": {}, "frames": [], "calls": {}, "traits": None}
+        running: dict[str, Any] = {"observer": None, "injection": None, "roles": {}, "frames": [], "calls": {}, "traits": None}
         return {**self.__dict__, **running}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -178,7 +181,9 @@ class Context:
         return accumulation is not None and get_accumulator(accumulation).scale is not None
 
     def identity(self, module: str, dtype: torch.dtype) -> bool:
-        """Whether the recipe changes nothing in a module that computes with this type."""
+        """Whether the recipe changes nothing in a module that computes with this type, and nothing fails there."""
+        if self.injection is not None:
+            return False
         found = self.quiet.get((module, dtype))
         if found is None:
             found = self.accumulation(module) is None and all(self.rule(r, module).identity(dtype) for r in COMPUTE_ROLES)

@@ -41,7 +41,7 @@ class Round(torch.autograd.Function):
 
 def round_by(x: torch.Tensor, rule: Rule, site: Site, name: str) -> torch.Tensor:
     """A tensor in the format of a rule; the same type."""
-    if rule.identity(x.dtype):
+    if rule.identity(x.dtype) and site.context.injection is None:
         return x
     return quantise(x, rule, site, name, codes=False, keep_infinite=True).values.to(x.dtype)
 
@@ -55,7 +55,7 @@ def round_gradient(x: torch.Tensor, site: Site, number: int) -> torch.Tensor:
 def rounded(x: torch.Tensor, rule: Rule, site: Site, name: str) -> torch.Tensor:
     """A tensor rounded forward by a rule and backward as gradients are."""
     gradient = site.context.result_gradient(site.module)
-    if rule.identity(x.dtype) and gradient.identity(x.dtype):
+    if rule.identity(x.dtype) and gradient.identity(x.dtype) and site.context.injection is None:
         site.context.notify(site.key(name), x.detach())
         return x
     return Round.apply(x, rule, gradient, site, name)

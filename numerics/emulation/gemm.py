@@ -16,6 +16,7 @@ import torch
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.emulation.elementwise import round_gradient
 from numerics.emulation.quantised import Quantised, Rule, estimate, operand_names, quantise, wide
+from numerics.errors import InputError
 from numerics.formats import FixedFormat, FloatFormat, Format, IntFormat, formats_text, get_format
 from numerics.quantizer import quantize
 
@@ -55,6 +56,7 @@ class Sum:
         stated: name of the format that the recipe has for it. A matrix unit may keep fewer bits of that: its preset says which.
         accumulation: name of an accumulator, or one; None leaves the sum to the library.
         unit: computes products in place of ``numerics.matmul``, for the module ``module``.
+        site: the operator, where faults strike its sums.
     """
 
     fmt: Format
@@ -62,6 +64,7 @@ class Sum:
     accumulation: Any = None
     unit: MatrixUnit | None = None
     module: str = ""
+    site: Site | None = None
 
     @classmethod
     def of(cls, context: Context, module: str) -> Sum:
@@ -116,6 +119,11 @@ def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
         Shape (…, M, N).
     """
     integers = a.rule.integer and b.rule.integer and isinstance(how.fmt, IntFormat)
+    if how.site is not None and (how._left_to_library(a.rule, b.rule) or a.blocks is not None or 0 in (_runs(a), _runs(b))):
+        raise InputError(
+            f"module {how.module or how.site.module!r}: faults in accumulators: the order of its sums is not defined; expected a "
+            "recipe with an accumulation (such as 'fp32') or integers"
+        )
     if how.library or (isinstance(how.fmt, IntFormat) and not integers) or a.codes.device.type == "meta":
         return _library(a.values, b.values, how)
     if a.blocks is not None and b.blocks is not None:
@@ -172,6 +180,8 @@ def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: boo
             formats = {"a_format": _unit_format(a.rule.fmt, integers), "b_format": _unit_format(b.rule.fmt, integers)}
             host = (v.detach().cpu().numpy() for v in (left, right.mT))
             total = torch.from_numpy(how.unit(*host, accumulator=accumulator, module=how.module, **formats)).to(left.device)
+    if how.site is not None:
+        total = _with_faults(total, left, right.mT, how, a.rule, b.rule)
     double = how.fmt.name == "fp64" or torch.float64 in (a.codes.dtype, b.codes.dtype)
     total = total.to(torch.float64 if double else torch.float32)
     if step != 1.0:
@@ -181,6 +191,16 @@ def _scaled_sum(a: Quantised, b: Quantised, how: Sum, part: slice, integers: boo
             factor = scale[..., part][..., :1] if scale.ndim and scale.shape[-1] > 1 else scale
             total = total * (factor.mT if column and factor.ndim >= 2 else factor).to(total.dtype)
     return total
+
+
+def _with_faults(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor, how: Sum, a_rule: Rule, b_rule: Rule) -> torch.Tensor:
+    """The sums with what strikes their accumulators."""
+    assert how.site is not None
+    injection = how.site.context.injection
+    if injection is None:  # a backward pass after the faults' block
+        return total
+    sums, left, right = (v.detach().cpu().numpy() for v in (total, a, b))
+    return torch.from_numpy(injection.sums(sums, left, right, how, _accumulator(how, a_rule, b_rule))).to(total)
 
 
 def _unit_format(fmt: Format, integers: bool) -> Format:
@@ -262,7 +282,10 @@ class ProductPlan:
         """The plan for the next operator, which goes on the list."""
         site = context.site()
         a, b, gradient = site.rule(role_a), site.rule(role_b), site.rule("gradient")
-        plan = cls(site, a, b, gradient, operand_names((role_a, role_b)), Sum.of(context, site.module), kind)
+        how = Sum.of(context, site.module)
+        if context.injection is not None and context.injection.strikes("accumulator", site.module):
+            how = replace(how, site=site)
+        plan = cls(site, a, b, gradient, operand_names((role_a, role_b)), how, kind)
         context.list(site, kind, plan.formats, plan.gradients, sums=plan.how.order_of(a, b))
         return plan
 

@@ -127,6 +127,8 @@ class Emulation(torch.nn.Module):
         context = self._context
         if self.training:
             context.begin_step()
+        if context.injection is not None:
+            context.injection.begin_pass()
         if self._changes_nothing() and context.observer is None:
             if not context.rows:
                 self._list_only(args, kwargs)

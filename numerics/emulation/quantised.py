@@ -102,7 +102,8 @@ class Quantised:
         rule: how it was quantised.
         passes: 1 where the value did not saturate, else 0; None unless the estimator asks for it.
         dynamic: whether the scale comes from the tensor itself.
-        blocks: codes and scales of blocks, where an accumulator takes them so.
+        blocks: codes and scales of blocks, where an accumulator takes them so, or faults strike them.
+        zero_point: the code of 0, of integers.
     """
 
     codes: torch.Tensor
@@ -111,6 +112,7 @@ class Quantised:
     passes: torch.Tensor | None = None
     dynamic: bool = False
     blocks: BlockCodes | None = None
+    zero_point: torch.Tensor | None = None
 
     @property
     def values(self) -> torch.Tensor:
@@ -146,8 +148,15 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, codes: bool 
         keep_infinite: leave ±Inf as it is where the format has none: what a mask adds is no number to be rounded.
     """
     x = wide(x.detach())
+    site.context.notify(site.key(name), x)
+    injection = site.context.injection
+    if injection is None:
+        return _quantise(x, rule, site, name, codes, keep_infinite)
+    return injection.operand(_quantise(x, rule, site, name, True, keep_infinite), site, name)
+
+
+def _quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, codes: bool, keep_infinite: bool) -> Quantised:
     key = site.key(name)
-    site.context.notify(key, x)
     if rule.identity(x.dtype) or not x.numel() or x.device.type == "meta":
         return Quantised(x, None, rule)
     seed = site.seed(name) if rule.rounding == "stochastic" else None
@@ -165,7 +174,8 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, codes: bool 
         steps = x if scale is None else x / scale
         rounded = quantize(steps, rule.fmt, **how) if zero_point is None else _affine_codes(steps, zero_point, rule, seed)
         passes = None if through else _passes(steps, zero_point, rule)
-        found = Quantised(rounded, scale, rule, passes, scales is not None and rule.scaling.update == "dynamic")
+        dynamic = scales is not None and rule.scaling.update == "dynamic"
+        found = Quantised(rounded, scale, rule, passes, dynamic, zero_point=zero_point)
     if keep_infinite and not (isinstance(rule.fmt, FloatFormat) and rule.fmt.has_inf) and not finite(x):
         found = replace(found, codes=torch.where(torch.isinf(x), x, found.codes))
     return found
@@ -214,9 +224,8 @@ def _quantise_blocks(x: torch.Tensor, rule: Rule, site: Site, key: OperandKey, s
         factors = decode(codes.scales, fmt.scale).to(x).reshape(*padded.shape[:-1], -1) * codes.tensor_scale
         limit = factors.repeat_interleave(fmt.block_size, dim=-1)[..., :length].reshape(x.shape) * _reach(fmt.element)
         passes = (x.abs() < limit).to(x)
-    blocks = (
-        encode(padded, fmt, rounding=rule.rounding, seed=seed, scale=whole) if site.context.block_scaled(site.module) else None
-    )
+    wanted = site.context.block_scaled(site.module) or site.context.injection is not None
+    blocks = encode(padded, fmt, rounding=rule.rounding, seed=seed, scale=whole) if wanted else None
     return Quantised(values, None, rule, passes, blocks=blocks)
 
 
