@@ -13,6 +13,7 @@ from numerics.emulation.context import Context, Site
 from numerics.emulation.elementwise import rounded
 from numerics.emulation.function_names import STATEFUL, base_name, is_in_place
 from numerics.emulation.gemm import Product, ProductPlan
+from numerics.emulation.quantised import Quantised
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,16 @@ def role_of(call: Call, x: torch.Tensor, otherwise: str = "activation") -> str:
     return role if role in ("weight", "kv_cache") else otherwise
 
 
-def product(plan: ProductPlan, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """A·Bᵀ + bias, emulated, before its result is rounded."""
-    return Product.apply(a, b, bias, plan)
+def product(
+    plan: ProductPlan,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    stored: Quantised | None = None,
+) -> torch.Tensor:
+    """A·Bᵀ + bias, emulated, before its result is rounded; ``stored`` is A where it is quantised already."""
+    return Product.apply(a, b, bias, plan, stored)
 
 
 def quiet(call: Call, plan: ProductPlan, *operands: torch.Tensor) -> bool:

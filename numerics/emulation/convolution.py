@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -185,15 +185,31 @@ def _by_patches(
     plan: ProductPlan, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry
 ) -> torch.Tensor:
     kernel = tuple(weight.shape[2:])
-    seen, out = patches(x, kernel, geometry)
     batch, groups = x.shape[0], geometry.groups
-    # (batch, groups, channels · positions, outputs) → (groups, batch · outputs, channels · positions)
-    rows = seen.reshape(batch, groups, -1, math.prod(out)).permute(1, 0, 3, 2).reshape(groups, batch * math.prod(out), -1)
+
+    def rows_of(values: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...]]:
+        # (batch, groups, channels · positions, outputs) → (groups, batch · outputs, channels · positions)
+        seen, out = patches(values, kernel, geometry)
+        turned = seen.reshape(batch, groups, -1, math.prod(out)).permute(1, 0, 3, 2)
+        return turned.reshape(groups, batch * math.prod(out), -1), out
+
+    rows, out = rows_of(x)
     kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
+    stored = None
+    if (
+        plan.a.scaling.granularity in ("none", "tensor")
+        and plan.a.estimator == "straight_through"
+        and not plan.a.follows_contraction
+    ):
+        # Feature maps are stored once, however many windows read them; a code is counted from the zero point, so that the
+        # padding's is 0.
+        once = plan.quantise(x, plan.a, plan.names[0])
+        codes = rows_of(once.codes)[0]
+        stored = replace(once, codes=codes[0] if groups == 1 else codes)
     if groups == 1:
-        y = product(plan, rows[0], kernels[0], bias)[None]
+        y = product(plan, rows[0], kernels[0], bias, stored=stored)[None]
     else:
-        y = product(plan, rows, kernels)
+        y = product(plan, rows, kernels, stored=stored)
         y = y if bias is None else y + bias.reshape(groups, 1, -1)
     y = y.reshape(groups, batch, math.prod(out), -1).permute(1, 0, 3, 2)
     return y.reshape(batch, weight.shape[0], *out)

@@ -325,9 +325,11 @@ class Product(torch.autograd.Function):
     """Y = A·Bᵀ + bias, A (…, M, K), B (…, N, K), bias (N,)."""
 
     @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, plan: ProductPlan) -> torch.Tensor:
+    def forward(
+        ctx: Any, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, plan: ProductPlan, stored: Quantised | None
+    ) -> torch.Tensor:
         """The product of the quantised operands; shape (…, M, N), type of A."""
-        qa = plan.quantise(a, plan.a, plan.names[0])
+        qa = plan.quantise(a, plan.a, plan.names[0]) if stored is None else stored
         qb = plan.quantise(b, plan.b, plan.names[1])
         ctx.save_for_backward(a, b)
         ctx.plan, ctx.qa, ctx.qb = plan, qa, qb
@@ -355,7 +357,7 @@ class Product(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             summed = wide(gradient).sum(dim=tuple(range(gradient.ndim - 1)))
             grad_bias = round_gradient(summed, plan.site, 5).to(gradient.dtype)
-        return grad_a, grad_b, grad_bias, None
+        return grad_a, grad_b, grad_bias, None, None
 
 
 def add_bias(y: torch.Tensor, bias: torch.Tensor | None, a: Quantised, b: Quantised, how: Sum) -> torch.Tensor:

@@ -127,11 +127,16 @@ class Injection:
         """Whether any fault is meant for tensors of this role in a module."""
         return bool(self._models(target, module))
 
-    def _models(self, target: str, module: str) -> list[tuple[int, BitFaults]]:
+    def _models(
+        self, target: str, module: str, operator: int | None = None, operand: str | None = None
+    ) -> list[tuple[int, BitFaults]]:
         return [
             (number, model)
             for number, model in enumerate(self.faults)
-            if model.target == target and fnmatch.fnmatchcase(module, model.modules)
+            if model.target == target
+            and (operator is None or model.operator in (None, operator))
+            and (operand is None or model.operand in (None, operand))
+            and fnmatch.fnmatchcase(module, model.modules)
         ]
 
     def _when(self, model: BitFaults, site: Site) -> tuple[object, ...]:
@@ -147,7 +152,7 @@ class Injection:
     def operand(self, quantised: Quantised, site: Site, name: str) -> Quantised:
         """An operand as it is read, faults and protections included."""
         key = site.key(name)
-        models = self._models(key.recipe_role, site.module)
+        models = self._models(key.recipe_role, *key)
         clips = [p for p in self._protecting(key.recipe_role, site.module) if isinstance(p, Clipping)]
         if not (models or clips) or not quantised.codes.numel() or quantised.codes.device.type == "meta":
             return quantised
@@ -255,7 +260,7 @@ class Injection:
         """
         site = how.site
         assert site is not None
-        models = self._models("accumulator", site.module)
+        models = self._models("accumulator", site.module, site.index)
         place = site.module, site.index, site.call
         count = self._sums[place] = self._sums.get(place, 0) + 1
         if not models or not total.size:

@@ -50,6 +50,8 @@ class BitFaults:
             ``kv_cache``, ``elementwise`` (results between products), ``accumulator`` (a sum in the middle of its reduction),
             ``optimizer_state``, ``master_weight``.
         modules: pattern of the paths of the modules whose operators use the tensors (``fnmatch``).
+        operator: position of the operator among those of its module's forward, from 0, as in ``OperandKey``; None for all.
+        operand: which operand of that role, as in ``OperandKey`` (``weight``, ``weight_2``, …); None for all.
         rate: probability that a bit fails (with ``burst``: that a burst begins at it).
         count: faulty bits in each tensor (with ``burst``: bursts).
         places: (element, bit) pairs; elements count through the tensor as the product takes it, its last axis summed along,
@@ -65,6 +67,8 @@ class BitFaults:
     kind: FaultKind = "flip"
     target: str = "weight"
     modules: str = "*"
+    operator: int | None = None
+    operand: str | None = None
     rate: float | None = None
     count: int | None = None
     places: tuple[tuple[int, int], ...] | None = None
