@@ -1,0 +1,348 @@
+"""A network under test: what it computes without faults, where bits can fail in it, and what becomes of its outputs when they do.
+
+The run without faults goes through the same kernels in the same batches as the runs with them, so that *masked* means equal in
+every bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from numerics.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from numerics.emulation import Emulation, OperandKey
+    from numerics.faults import BitFaults, Protection
+
+Outcome = Literal["masked", "silent", "detected", "nan"]
+"""``masked``: every bit of the outputs is as it was. ``detected``: a protection found a wrong word and could not correct it.
+``nan``: an output is Inf or NaN where it was not. ``silent``: anything else, that is silent data corruption."""
+OUTCOMES: tuple[str, ...] = ("masked", "silent", "detected", "nan")
+
+Metric = Callable[[Any, Any], Any]
+"""(outputs, labels) → a score from 0 to 1 for each image."""
+
+
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 where the largest output is that of the label, else 0; outputs (images, …, classes), labels (images, …)."""
+    right = (outputs.argmax(-1) == labels).float()
+    return right.flatten(1).mean(1) if right.ndim > 1 else right
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class FaultSite:
+    """A tensor whose bits can fail.
+
+    Attributes:
+        key: module, operator and operand.
+        role: of the operand, as in a recipe.
+        format: its format's name.
+        shape: for one image.
+        elements, bits: of the tensor for one image, and of an element's code.
+        separable: whether the tensor for several images is theirs one after another, none with an effect on the others.
+    """
+
+    key: OperandKey
+    role: str
+    format: str
+    shape: tuple[int, ...]
+    elements: int
+    bits: int
+    separable: bool
+
+    @property
+    def layer(self) -> str:
+        """The module's path, with the operator's number where it is not the first."""
+        name = self.key.module or "(root)"
+        return f"{name}#{self.key.operator}" if self.key.operator else name
+
+
+@dataclass(frozen=True)
+class Place:
+    """One faulty bit.
+
+    Attributes:
+        site: number of the site.
+        element: flat index in the site's tensor for one image.
+        bit: of its code.
+        image: number of the image.
+        kind: as in ``BitFaults``.
+    """
+
+    site: int
+    element: int
+    bit: int
+    image: int
+    kind: str = "flip"
+
+
+@dataclass(frozen=True)
+class PlaceOutcome:
+    """What one faulty bit did to one image.
+
+    Attributes:
+        outcome: see ``Outcome``.
+        changed: whether the prediction (the largest output) differs.
+        score: of the metric.
+    """
+
+    outcome: str
+    changed: bool
+    score: float
+
+
+@dataclass(frozen=True)
+class MapOutcome:
+    """What the faults of one map did to all images.
+
+    Attributes:
+        outcome: the worst for all images together.
+        masked, nan, changed: images whose outputs are equal in every bit, hold a new Inf or NaN, have another prediction.
+        score: mean of the metric.
+        faulty_bits, corrected, detected: of the fault map, over all passes.
+    """
+
+    outcome: str
+    masked: int
+    nan: int
+    changed: int
+    score: float
+    faulty_bits: int
+    corrected: int
+    detected: int
+
+
+class NetworkUnderTest:
+    """An emulated network with its data.
+
+    Args:
+        emulation: from ``numerics.emulate`` or a device's ``emulate``; put into eval mode.
+        inputs: a tensor (images, …), or a tuple of tensors with the images along their first axis.
+        labels: what the metric compares with; None for the predictions of the network without faults, so that the metric is the
+            agreement with it.
+        metric: name of one (``accuracy``), or a function (outputs, labels) → a score from 0 to 1 an image.
+        batch: images a forward pass.
+
+    Raises:
+        InputError: an emulation, inputs or labels that are none; sizes that differ.
+    """
+
+    def __init__(
+        self, emulation: Emulation, inputs: Any, labels: Any = None, *, metric: str | Metric = "accuracy", batch: int = 256
+    ) -> None:
+        import torch
+
+        from numerics.emulation import Emulation as Emulated
+
+        if not isinstance(emulation, Emulated):
+            raise InputError(f"model: expected an emulated module (numerics.emulate), got {type(emulation).__name__}")
+        if isinstance(metric, str) and metric not in METRICS:
+            raise unknown_name("metric", metric, METRICS)
+        self.emulation = emulation.eval()
+        self.inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        sizes = {len(x) for x in self.inputs if isinstance(x, torch.Tensor) and x.ndim}
+        if len(sizes) != 1 or len(self.inputs) == 0 or 0 in sizes:
+            raise InputError(f"data: expected tensors with as many images ≥ 1 along their first axes, got {sorted(sizes)}")
+        self.images = sizes.pop()
+        if not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch: expected an integer ≥ 1, got {batch!r}")
+        self.batch = batch
+        self._metric = METRICS[metric] if isinstance(metric, str) else metric
+        self._alone: dict[tuple[int, ...], torch.Tensor] = {}
+        self.golden = [out for out, _ in self._passes(())]
+        self.labelled = labels is not None
+        predicted = torch.cat([out.argmax(-1) for out in self.golden])
+        self.labels = predicted if labels is None else torch.as_tensor(labels)
+        if len(self.labels) != self.images:
+            raise InputError(f"labels: expected {self.images}, one an image, got {len(self.labels)}")
+        self.golden_score = float(torch.cat([self._scores(out, n) for n, out in enumerate(self.golden)]).double().mean())
+
+    # --- passes -------------------------------------------------------------------------------------------------------------
+
+    def _slice(self, number: int) -> slice:
+        return slice(number * self.batch, (number + 1) * self.batch)
+
+    def _scores(self, outputs: torch.Tensor, number: int) -> torch.Tensor:
+        return self._metric(outputs, self.labels[self._slice(number)])
+
+    def _passes(
+        self, faults: Sequence[BitFaults], protections: Sequence[Protection] = (), seed: int = 0
+    ) -> list[tuple[torch.Tensor, Any]]:
+        """Outputs of all batches under one injection."""
+        from numerics.faults import inject
+
+        found = []
+        with inject(self.emulation, faults, protections=protections, seed=seed) as injection:
+            for number in range(-(-self.images // self.batch)):
+                found.append((self._forward(tuple(x[self._slice(number)] for x in self.inputs)), injection))
+        return found
+
+    def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            found = self.emulation(*inputs)
+        if not isinstance(found, torch.Tensor) or found.ndim < 2 or len(found) != len(inputs[0]):
+            raise InputError(
+                f"model: expected one tensor (images, …, classes) as its output, got {type(found).__name__}"
+                f"{f' of shape {tuple(found.shape)}' if isinstance(found, torch.Tensor) else ''}"
+            )
+        return found
+
+    def run_map(self, faults: Sequence[BitFaults], *, protections: Sequence[Protection] = (), seed: int = 0) -> MapOutcome:
+        """What all images come to with the faults that this seed gives."""
+        import torch
+
+        passes = self._passes(faults, protections, seed)
+        masked = nan = changed = 0
+        scores = []
+        for number, ((out, _), golden) in enumerate(zip(passes, self.golden, strict=True)):
+            equal, broken, moved = compared(out, golden)
+            masked, nan, changed = masked + int(equal.sum()), nan + int(broken.sum()), changed + int(moved.sum())
+            scores.append(self._scores(out, number))
+        injection = passes[0][1]
+        outcome = _worst(masked == self.images, nan > 0, injection.detected > 0)
+        score = float(torch.cat(scores).double().mean())
+        return MapOutcome(outcome, masked, nan, changed, score, injection.faulty_bits, injection.corrected, injection.detected)
+
+    # --- single places --------------------------------------------------------------------------------------------------------
+
+    def sites(self, targets: Sequence[str] = ("weight", "activation")) -> list[FaultSite]:
+        """Operands of these roles, in the order in which one image uses them.
+
+        Raises:
+            InputError: a format of blocks, whose places are those of its codes.
+        """
+        import torch
+
+        from numerics.faults import code_bits
+        from numerics.formats import BlockFormat
+
+        first, second = (self._operands(targets, images) for images in ([0], [self.images - 1]))
+        both = self._operands(targets, [0, self.images - 1])
+        found = []
+        for key, x in first.items():
+            rule = self.emulation._context.rule(key.recipe_role, key.module)
+            if isinstance(rule.fmt, BlockFormat):
+                raise InputError(
+                    f"model: {key.role} of module {key.module!r} is in {rule.fmt.name!r}; single places need another"
+                )
+            apart = torch.cat([x.reshape(-1), second[key].reshape(-1)])
+            separable = self._scales_apart and torch.equal(both[key].reshape(-1), apart)
+            found.append(
+                FaultSite(
+                    key, key.recipe_role, rule.fmt.name, tuple(x.shape), x.numel(), code_bits(rule.fmt),
+                    separable and key.recipe_role != "weight",
+                )
+            )  # fmt: skip
+        return found
+
+    def _operands(self, targets: Sequence[str], images: list[int]) -> dict[OperandKey, torch.Tensor]:
+        """Operands of these roles for some images."""
+        found: dict[OperandKey, torch.Tensor] = {}
+
+        def note(key: OperandKey, x: torch.Tensor) -> None:
+            if key.recipe_role in targets and key not in found and x.numel():
+                found[key] = x.clone()
+
+        with self.emulation.observe(note):
+            self._forward(tuple(x[images] for x in self.inputs))
+        return found
+
+    @property
+    def _scales_apart(self) -> bool:
+        """Whether no scale is found from a whole batch."""
+        rules = [
+            self.emulation._context.rule(role, path)
+            for path, _ in self.emulation.module.named_modules()
+            for role in ("activation", "elementwise")
+        ]
+        return all(rule.scaling.granularity == "none" or rule.scaling.update == "static" for rule in rules)
+
+    def run_places(self, sites: Sequence[FaultSite], places: Sequence[Place]) -> list[PlaceOutcome]:
+        """What single faulty bits do, each to its image, without what is beside it.
+
+        Faults in activations share passes where images do not depend on each other; each is held against the same image at the
+        same place of a pass without faults.
+        """
+        results: list[PlaceOutcome | None] = [None] * len(places)
+        by_site: dict[tuple[int, str], list[int]] = {}
+        for number, place in enumerate(places):
+            if sites[place.site].separable:
+                by_site.setdefault((place.site, place.kind), []).append(number)
+            else:
+                results[number] = self._run_some(sites, [place])[0]
+        for numbers in by_site.values():
+            for start in range(0, len(numbers), self.batch):
+                part = numbers[start : start + self.batch]
+                for number, outcome in zip(part, self._run_some(sites, [places[n] for n in part]), strict=True):
+                    results[number] = outcome
+        return [outcome for outcome in results if outcome is not None]
+
+    def _run_some(self, sites: Sequence[FaultSite], places: Sequence[Place]) -> list[PlaceOutcome]:
+        """Places of one site and kind in one pass, each in an image of its own."""
+        import torch
+
+        from numerics.faults import BitFaults, inject
+
+        site, count = sites[places[0].site], len(places)
+        images = torch.tensor([place.image for place in places])
+        inputs = tuple(x[images] for x in self.inputs)
+        where = tuple((slot * site.elements + place.element, place.bit) for slot, place in enumerate(places))
+        fault = BitFaults(
+            kind=places[0].kind,  # type: ignore[arg-type]
+            target=site.role,
+            modules=_literal(site.key.module),
+            operator=site.key.operator,
+            operand=site.key.role,
+            places=where,
+        )
+        golden = self._golden(tuple(images.tolist()), inputs)
+        with inject(self.emulation, fault) as injection:
+            out = self._forward(inputs)
+        equal, broken, moved = compared(out, golden)
+        scores = self._metric(out, self.labels[images])
+        detected = injection.detected > 0
+        return [
+            PlaceOutcome(_worst(bool(equal[i]), bool(broken[i]), detected), bool(moved[i]), float(scores[i]))
+            for i in range(count)
+        ]
+
+    def _golden(self, images: tuple[int, ...], inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Outputs without faults of these images in this batch; those of single images are kept."""
+        from numerics.faults import inject
+
+        if images in self._alone:
+            return self._alone[images]
+        with inject(self.emulation):
+            found = self._forward(inputs)
+        if len(images) == 1:
+            self._alone[images] = found
+        return found
+
+
+def _literal(path: str) -> str:
+    """A pattern that this path alone matches."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def _worst(masked: bool, nan: bool, detected: bool) -> str:
+    return "detected" if detected else "masked" if masked else "nan" if nan else "silent"
+
+
+def compared(out: torch.Tensor, golden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each image: whether its outputs are equal bit for bit, hold an Inf or NaN that was not there, have another largest."""
+    import torch
+
+    words = torch.int64 if out.dtype == torch.float64 else torch.int32 if out.dtype == torch.float32 else torch.int16
+    equal = (out.contiguous().view(words) == golden.contiguous().view(words)).flatten(1).all(1)
+    broken = (~torch.isfinite(out) & torch.isfinite(golden)).flatten(1).any(1)
+    moved = (out.argmax(-1) != golden.argmax(-1)).reshape(len(out), -1).any(1)
+    return equal, broken, moved
