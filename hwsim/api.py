@@ -151,6 +151,18 @@ def workload_from(
     return trace(module, *inputs, mode=mode, values=values, name=label, metadata={"model": model, **given})
 
 
+def module_from(model: str, given: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    """The module and the example inputs that ``package.module:callable`` returns.
+
+    Raises:
+        InputError: it cannot be imported or called, or returns something else.
+    """
+    made = _call(model, given)
+    if isinstance(made, Workload):
+        raise InputError(f"model: {model} returns a workload, which computes nothing; expected (module, example_inputs)")
+    return made
+
+
 def _call(model: str, given: Mapping[str, Any]) -> Any:
     """What ``package.module:callable`` returns."""
     module_name, _, attribute = model.partition(":")

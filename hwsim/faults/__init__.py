@@ -1,6 +1,12 @@
-"""Fault campaigns: networks under bit faults, at low voltage, with protections and what they cost.
+"""Fault campaigns: networks under bit faults, how many trials a margin takes, low voltage, and what protections cost.
 
 The faults themselves, and what they make of numbers, are in ``numerics.faults``.
+
+>>> from hwsim.faults import sample_size, wilson
+>>> sample_size(0.01, confidence=0.95)
+9604
+>>> print(wilson(96, 9604))
+0.0100 [0.0082, 0.0122] at 95 %
 """
 
 from __future__ import annotations
@@ -9,7 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwsim.faults.network import FaultSite, MapOutcome, NetworkUnderTest, Place, PlaceOutcome
+    from hwsim.faults.campaign import Campaign, SingleBits
+    from hwsim.faults.looks import LookPlan
+    from hwsim.faults.network import (
+        FaultSite,
+        MapOutcome,
+        NetworkUnderTest,
+        Place,
+        PlaceOutcome,
+    )
     from hwsim.faults.protection_cost import (
         ProtectedEnergy,
         ProtectionCost,
@@ -20,50 +34,137 @@ if TYPE_CHECKING:
         parity_cost,
         secded_cost,
     )
+    from hwsim.faults.results import CampaignResult
     from hwsim.faults.retention import RetentionCurve, get_retention, refresh_power_w, retention_names
+    from hwsim.faults.sampling import SamplingPlan, Stratum, Trials
+    from hwsim.faults.sizes import allocate, pilot_deviations, sample_size, stratified_sample_size
+    from hwsim.faults.statistics import (
+        Interval,
+        Moments,
+        clopper_pearson,
+        mean_interval,
+        paired_difference,
+        stratified_mean,
+        stratified_proportion,
+        wilson,
+    )
     from hwsim.faults.voltage import SramCurve, curve_names, get_curve
     from hwsim.faults.voltage_plan import ScaledEnergy, VoltagePlan
     from hwsim.faults.weak_cells import FailedBits, LeakyCells, WeakCells
 
 _HOME = {
-    "network": ("FaultSite", "MapOutcome", "NetworkUnderTest", "Place", "PlaceOutcome"),
+    "campaign": (
+        "Campaign",
+        "SingleBits",
+    ),
+    "looks": ("LookPlan",),
+    "network": (
+        "FaultSite",
+        "MapOutcome",
+        "NetworkUnderTest",
+        "Place",
+        "PlaceOutcome",
+    ),
     "protection_cost": (
-        "ProtectedEnergy", "ProtectionCost", "clipping_cost", "cost_of", "duplication_cost", "hardening_cost", "parity_cost",
+        "ProtectedEnergy",
+        "ProtectionCost",
+        "clipping_cost",
+        "cost_of",
+        "duplication_cost",
+        "hardening_cost",
+        "parity_cost",
         "secded_cost",
     ),
-    "retention": ("RetentionCurve", "get_retention", "refresh_power_w", "retention_names"),
-    "voltage": ("SramCurve", "curve_names", "get_curve"),
-    "voltage_plan": ("ScaledEnergy", "VoltagePlan"),
-    "weak_cells": ("FailedBits", "LeakyCells", "WeakCells"),
-}  # fmt: skip
+    "results": ("CampaignResult",),
+    "retention": (
+        "RetentionCurve",
+        "get_retention",
+        "refresh_power_w",
+        "retention_names",
+    ),
+    "sampling": (
+        "SamplingPlan",
+        "Stratum",
+        "Trials",
+    ),
+    "sizes": (
+        "allocate",
+        "pilot_deviations",
+        "sample_size",
+        "stratified_sample_size",
+    ),
+    "statistics": (
+        "Interval",
+        "Moments",
+        "clopper_pearson",
+        "mean_interval",
+        "paired_difference",
+        "stratified_mean",
+        "stratified_proportion",
+        "wilson",
+    ),
+    "voltage": (
+        "SramCurve",
+        "curve_names",
+        "get_curve",
+    ),
+    "voltage_plan": (
+        "ScaledEnergy",
+        "VoltagePlan",
+    ),
+    "weak_cells": (
+        "FailedBits",
+        "LeakyCells",
+        "WeakCells",
+    ),
+}
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Campaign",
+    "CampaignResult",
     "FailedBits",
     "FaultSite",
+    "Interval",
     "LeakyCells",
+    "LookPlan",
     "MapOutcome",
+    "Moments",
     "NetworkUnderTest",
     "Place",
     "PlaceOutcome",
     "ProtectedEnergy",
     "ProtectionCost",
     "RetentionCurve",
+    "SamplingPlan",
     "ScaledEnergy",
+    "SingleBits",
     "SramCurve",
+    "Stratum",
+    "Trials",
     "VoltagePlan",
     "WeakCells",
+    "allocate",
     "clipping_cost",
+    "clopper_pearson",
     "cost_of",
     "curve_names",
     "duplication_cost",
     "get_curve",
     "get_retention",
     "hardening_cost",
+    "mean_interval",
+    "paired_difference",
     "parity_cost",
+    "pilot_deviations",
     "refresh_power_w",
     "retention_names",
+    "sample_size",
     "secded_cost",
+    "stratified_mean",
+    "stratified_proportion",
+    "stratified_sample_size",
+    "wilson",
 ]
 
 

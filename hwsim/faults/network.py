@@ -266,7 +266,9 @@ class NetworkUnderTest:
         ]
         return all(rule.scaling.granularity == "none" or rule.scaling.update == "static" for rule in rules)
 
-    def run_places(self, sites: Sequence[FaultSite], places: Sequence[Place]) -> list[PlaceOutcome]:
+    def run_places(
+        self, sites: Sequence[FaultSite], places: Sequence[Place], *, protections: Sequence[Protection] = ()
+    ) -> list[PlaceOutcome]:
         """What single faulty bits do, each to its image, without what is beside it.
 
         Faults in activations share passes where images do not depend on each other; each is held against the same image at the
@@ -275,18 +277,20 @@ class NetworkUnderTest:
         results: list[PlaceOutcome | None] = [None] * len(places)
         by_site: dict[tuple[int, str], list[int]] = {}
         for number, place in enumerate(places):
-            if sites[place.site].separable:
+            if sites[place.site].separable and not protections:
                 by_site.setdefault((place.site, place.kind), []).append(number)
             else:
-                results[number] = self._run_some(sites, [place])[0]
+                results[number] = self._run_some(sites, [place], protections)[0]
         for numbers in by_site.values():
             for start in range(0, len(numbers), self.batch):
                 part = numbers[start : start + self.batch]
-                for number, outcome in zip(part, self._run_some(sites, [places[n] for n in part]), strict=True):
+                for number, outcome in zip(part, self._run_some(sites, [places[n] for n in part], ()), strict=True):
                     results[number] = outcome
         return [outcome for outcome in results if outcome is not None]
 
-    def _run_some(self, sites: Sequence[FaultSite], places: Sequence[Place]) -> list[PlaceOutcome]:
+    def _run_some(
+        self, sites: Sequence[FaultSite], places: Sequence[Place], protections: Sequence[Protection]
+    ) -> list[PlaceOutcome]:
         """Places of one site and kind in one pass, each in an image of its own."""
         import torch
 
@@ -305,7 +309,7 @@ class NetworkUnderTest:
             places=where,
         )
         golden = self._golden(tuple(images.tolist()), inputs)
-        with inject(self.emulation, fault) as injection:
+        with inject(self.emulation, fault, protections=protections) as injection:
             out = self._forward(inputs)
         equal, broken, moved = compared(out, golden)
         scores = self._metric(out, self.labels[images])

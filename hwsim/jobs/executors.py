@@ -1,0 +1,243 @@
+"""Where chunks of trials run: in this process, in processes of our own, on any executor, on a Dask cluster.
+
+Each gives futures, says how many chunks it can use at a time, and can begin anew after its workers died.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures.process import ProcessPoolExecutor
+from typing import Any, TypeAlias
+
+from hwsim.jobs.study import JobError, Study, fingerprint
+from hwsim.jobs.worker import Kit, Parcel, Reply, forget, start_worker, work
+from numerics.errors import InputError
+
+# A kit below this size goes with every chunk; a larger one only to the workers that ask for it.
+SMALL_KIT_BYTES = 16 * 1024
+CONNECT_S = 10.0
+COUNT_EVERY_S = 1.0
+
+# Start and stop of its batches, in turn: one small object to pickle, which Dask does not search for futures.
+Chunk: TypeAlias = "array[int]"
+
+
+class Workers(ABC):
+    """Runs chunks of one study.
+
+    Attributes:
+        chunk_s: how long a chunk should take: long enough that sending it costs little.
+    """
+
+    chunk_s = 0.25
+
+    def __init__(self, study: Study) -> None:
+        self.token = fingerprint(study.identity())
+        self.kit: Kit = (study.setup, study.run, study.aggregated)
+
+    @abstractmethod
+    def slots(self) -> int:
+        """Chunks that can run at the same time, at least 1."""
+
+    def in_flight(self) -> int:
+        """Chunks to keep under way: one to run and one to wait for each slot, so that none idles."""
+        return 2 * self.slots()
+
+    @abstractmethod
+    def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
+        """Start a chunk. Raises ``BrokenExecutor`` where all workers are gone."""
+
+    def needs_restart(self, error: BaseException) -> bool:
+        """Whether a chunk lost with this error means that no worker is left."""
+        return isinstance(error, BrokenExecutor)
+
+    @abstractmethod
+    def restart(self, reason: str) -> None:
+        """Fresh workers in place of dead ones.
+
+        Raises:
+            JobError: there is no way to get any.
+        """
+
+    @abstractmethod
+    def close(self, *, abandon: bool) -> None:
+        """Let go; ``abandon``: without waiting for chunks under way."""
+
+
+class ThisProcess(Workers):
+    """One chunk at a time, here, without a pool."""
+
+    def slots(self) -> int:
+        return 1
+
+    def in_flight(self) -> int:
+        return 1
+
+    def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
+        future: Future[Reply] = Future()
+        future.set_result(work(self.token, self.kit, chunk))
+        return future
+
+    def restart(self, reason: str) -> None:
+        raise AssertionError("a chunk run here returns or takes the process along")
+
+    def close(self, *, abandon: bool) -> None:
+        forget()
+
+
+class _Remote(Workers):
+    """Workers that need the kit pickled."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study)
+        try:
+            self.parcel = pickle.dumps(self.kit, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # pickle raises whatever an object's own methods raise
+            raise InputError(
+                f"study: setup and run must be picklable to reach the workers, or workers=1: {type(error).__name__}: {error}"
+            ) from None
+
+    def _parcel(self, with_kit: bool) -> Parcel:
+        return self.parcel if with_kit or len(self.parcel) <= SMALL_KIT_BYTES else None
+
+
+class LocalProcesses(_Remote):
+    """Spawned processes of this machine; each makes the study's state once and ends when this process does, killed or not."""
+
+    def __init__(self, study: Study, *, workers: int) -> None:
+        super().__init__(study)
+        self._workers = workers
+        self._pool = self._start()
+
+    def slots(self) -> int:
+        return self._workers
+
+    def _start(self) -> ProcessPoolExecutor:
+        from multiprocessing import get_context
+
+        return ProcessPoolExecutor(
+            self._workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(self.token, self.parcel)
+        )
+
+    def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
+        return self._pool.submit(work, self.token, None, chunk)
+
+    def restart(self, reason: str) -> None:
+        self.close(abandon=True)
+        self._pool = self._start()
+
+    def close(self, *, abandon: bool) -> None:
+        processes = list((getattr(self._pool, "_processes", None) or {}).values())
+        self._pool.shutdown(wait=not abandon, cancel_futures=abandon)
+        if abandon:
+            for process in processes:
+                process.kill()
+
+
+class Borrowed(_Remote):
+    """An executor of the caller's, or a function that gives one each time it is called."""
+
+    def __init__(self, study: Study, executor: Executor | Callable[[], Executor], *, workers: int | None) -> None:
+        super().__init__(study)
+        self._make = None if isinstance(executor, Executor) else executor
+        self._executor = executor if isinstance(executor, Executor) else executor()
+        if not isinstance(self._executor, Executor):
+            kind = type(self._executor).__name__
+            raise InputError(f"executor: expected a concurrent.futures.Executor or a function that gives one, got {kind}")
+        known = getattr(self._executor, "_max_workers", None)
+        self._slots = workers or (known if isinstance(known, int) and known > 0 else 1)
+        self._sent: list[Future[Reply]] = []
+
+    def slots(self) -> int:
+        return self._slots
+
+    def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
+        future = self._executor.submit(work, self.token, self._parcel(with_kit), chunk)
+        self._sent = [f for f in self._sent if not f.done()] + [future]
+        return future
+
+    def restart(self, reason: str) -> None:
+        if self._make is None:
+            raise JobError(f"executor: it broke ({reason}); give a function that makes one, to have it made anew")
+        self._executor.shutdown(wait=False)
+        self._executor = self._make()
+
+    def close(self, *, abandon: bool) -> None:
+        for future in self._sent:
+            future.cancel()
+        if self._make is not None:
+            self._executor.shutdown(wait=not abandon, cancel_futures=True)
+
+
+class DaskCluster(_Remote):
+    """A Dask scheduler's workers, counted anew as they come and go. The scheduler itself moves the chunks of a lost worker."""
+
+    chunk_s = 1.0
+
+    def __init__(self, study: Study, address: str) -> None:
+        super().__init__(study)
+        try:
+            from distributed import Client
+        except ImportError:
+            raise InputError("scheduler: Dask is not installed; pip install 'hwsim[cluster]'") from None
+        try:
+            self._client: Any = Client(address, timeout=CONNECT_S, set_as_default=False)
+        except (OSError, ValueError) as error:  # what distributed raises: nobody answers; no such address
+            text = " ".join(str(error).split())
+            raise InputError(f"scheduler: no Dask scheduler at {address!r} ({text}); expected tcp://HOST:PORT") from None
+        self._executor: Executor = self._client.get_executor(pure=False)
+        self._address = address
+        self._counted_s = 0.0
+        self._slots = 1
+
+    def slots(self) -> int:
+        if time.monotonic() - self._counted_s > COUNT_EVERY_S and self._client.status == "running":
+            self._slots = max(1, sum(self._client.ncores().values()))
+            self._counted_s = time.monotonic()
+        return self._slots
+
+    def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
+        return self._executor.submit(work, self.token, self._parcel(with_kit), chunk)
+
+    def needs_restart(self, error: BaseException) -> bool:
+        return isinstance(error, CancelledError) or self._client.status != "running"
+
+    def restart(self, reason: str) -> None:
+        patience_s = time.monotonic() + CONNECT_S
+        while self._client.status != "running" and time.monotonic() < patience_s:
+            time.sleep(0.1)
+        if self._client.status != "running":
+            raise JobError(
+                f"scheduler: {self._address} is gone ({reason}); what was stored is kept: start it and run the same study again"
+            )
+
+    def close(self, *, abandon: bool) -> None:
+        if self._client.status == "running":
+            self._executor.shutdown(wait=False)
+        self._client.close(timeout=CONNECT_S)
+
+
+def choose_workers(
+    study: Study, *, workers: int | None, executor: Executor | Callable[[], Executor] | None, scheduler: str | None
+) -> Workers:
+    """The place a run's arguments name.
+
+    Raises:
+        InputError: an executor and a scheduler at once, workers below 1, a study that cannot be pickled, no scheduler there.
+    """
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise InputError(f"workers: expected a whole number of at least 1, got {workers!r}")
+    if executor is not None and scheduler is not None:
+        raise InputError(f"scheduler: {scheduler!r} and an executor were both given; expected one of them")
+    if scheduler is not None:
+        if workers is not None:
+            raise InputError(f"workers: a Dask scheduler has its own, got workers={workers} and scheduler={scheduler!r}")
+        return DaskCluster(study, scheduler)
+    if executor is not None:
+        return Borrowed(study, executor, workers=workers)
+    return ThisProcess(study) if workers in (None, 1) else LocalProcesses(study, workers=workers or 1)

@@ -1,0 +1,335 @@
+"""The file a run writes: one SQLite database, whole after a kill at any moment.
+
+Results are committed as they come, a batch whole or not at all. The write-ahead log makes a commit of a process that is killed
+afterwards last; ``synchronous=NORMAL`` keeps the file whole through a loss of power as well, at the price of the last commits,
+which a resumed run simply does again (SQLite documentation, "Write-Ahead Logging").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwsim.jobs.study import JobError, Results, differences
+from numerics.errors import InputError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION_ID = 0x6877_6A73  # "hwjs", in the file's own header
+LAYOUT = 1
+PAGE = 4096
+MAGIC = b"SQLite format 3\0"
+SCHEMA = (
+    "CREATE TABLE header (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE results (trial INTEGER PRIMARY KEY, row TEXT NOT NULL)",
+    "CREATE TABLE failures (trial INTEGER, stop INTEGER, attempt INTEGER, final INTEGER NOT NULL, error TEXT NOT NULL,"
+    " traceback TEXT NOT NULL, PRIMARY KEY (trial, stop, attempt)) WITHOUT ROWID",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {LAYOUT}",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One attempt at the trials ``trial … stop-1`` that gave no rows.
+
+    Attributes:
+        attempt: counts from 1.
+        final: no further attempt was made: these trials have no result.
+        error: one line, ``ValueError: …`` or how the worker died.
+        traceback: of the worker, empty where it died.
+    """
+
+    trial: int
+    stop: int
+    attempt: int
+    final: bool
+    error: str
+    traceback: str = ""
+
+
+class JobStore:
+    """Rows and failures of one study. ``read`` opens a file to look at it, ``write`` to run the study into it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, lock: int | None) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = lock
+        header = dict(connection.execute("SELECT name, value FROM header"))
+        self.identity: dict[str, Any] = json.loads(header["identity"])
+
+    @classmethod
+    def read(cls, path: str | Path) -> JobStore:
+        """Open a file to read, also while a run is writing it.
+
+        Raises:
+            InputError: there is no such file, or it is not one of ours.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"store: no file {str(path)!r}")
+        connection = _connect(path)
+        if not _is_ours(path, connection):
+            connection.close()
+            raise InputError(f"store: {str(path)!r} holds no study yet")
+        return cls(path, connection, lock=None)
+
+    @classmethod
+    def write(cls, path: str | Path, identity: Mapping[str, Any]) -> JobStore:
+        """Open a file for the study of this identity, made if it is not there; nobody else can write it meanwhile.
+
+        Raises:
+            InputError: another run is writing the file; it is not one of ours or of another layout; it holds another study.
+            JobError: the file cannot be made.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError(f"store: {str(path)!r} lies in no folder that is there")
+        if path.is_dir():
+            raise InputError(f"store: expected a file, {str(path)!r} is a folder")
+        lock = _take_lock(path)
+        try:
+            connection = _connect(path)
+            try:
+                if not _is_ours(path, connection):
+                    _create(path, connection, identity)
+                connection.execute("PRAGMA synchronous = NORMAL")
+                store = cls(path, connection, lock=lock)
+                unlike = differences(store.identity, dict(identity))
+                if unlike:
+                    shown = "; ".join(unlike[:3]) + (f" and {len(unlike) - 3} more" if len(unlike) > 3 else "")
+                    raise InputError(f"store: {str(path)!r} holds another study ({shown}); name another file")
+                return store
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            _release_lock(path, lock)
+            raise
+
+    def __enter__(self) -> JobStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fold the log into the file and let others write it. Closing twice is harmless."""
+        self._connection.close()
+        if self._lock is not None:
+            _release_lock(self.path, self._lock)
+            self._lock = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The study's own description."""
+        return dict(self.identity["study"])
+
+    @property
+    def end(self) -> int | None:
+        """The number of trials at which the run ended; ``None`` while it has not."""
+        found = self._connection.execute("SELECT value FROM header WHERE name = 'end'").fetchone()
+        return None if found is None else int(found[0])
+
+    def results(self, start: int = 0, stop: int | None = None) -> Results:
+        """``(trial, row)`` of the trials ``start … stop-1`` that have one, in trial order.
+
+        A row of an aggregated study stands at the first trial of its batch.
+        """
+        for trial, row in self.lines(start, stop):
+            yield trial, json.loads(row)
+
+    def lines(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, str]]:
+        """As ``results``, each row still the JSON text that is stored."""
+        last = (1 << 62) if stop is None else stop
+        # Page by page: no read stays open that would hold up the folding of the log.
+        while True:
+            page = self._connection.execute(
+                "SELECT trial, row FROM results WHERE trial >= ? AND trial < ? ORDER BY trial LIMIT ?", (start, last, PAGE)
+            ).fetchall()
+            yield from page
+            if len(page) < PAGE:
+                return
+            start = page[-1][0] + 1
+
+    def failures(self, *, final: bool | None = None) -> Iterator[Failure]:
+        """Attempts that failed, by trial; only those that left trials without a result, or only the others."""
+        for trial, stop, attempt, ended, error, traceback in self._connection.execute(
+            "SELECT trial, stop, attempt, final, error, traceback FROM failures ORDER BY trial, stop, attempt"
+        ).fetchall():
+            if final is None or final == bool(ended):
+                yield Failure(trial=trial, stop=stop, attempt=attempt, final=bool(ended), error=error, traceback=traceback)
+
+    def counts(self) -> tuple[int, int]:
+        """Rows, and trials that failed for good."""
+        rows = self._connection.execute("SELECT count(*) FROM results").fetchone()[0]
+        failed = self._connection.execute("SELECT coalesce(sum(stop - trial), 0) FROM failures WHERE final").fetchone()[0]
+        return rows, failed
+
+    def add(self, rows: Iterable[tuple[int, str]], failures: Sequence[Failure] = ()) -> None:
+        """Commit rows (as JSON text) and failures, all or none.
+
+        Raises:
+            JobError: the disk is full or fails; what was committed before is kept.
+        """
+        self._commit(
+            ("INSERT OR REPLACE INTO results VALUES (?, ?)", rows),
+            (
+                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
+                [(f.trial, f.stop, f.attempt, f.final, f.error, f.traceback) for f in failures],
+            ),
+        )
+
+    def done(self) -> Iterator[int]:
+        """Increasing numbers of the trials that have a row or failed for good."""
+        from heapq import merge
+
+        failed = [trial for (trial,) in self._connection.execute("SELECT trial FROM failures WHERE final ORDER BY trial")]
+        return merge((trial for (trial,) in self._connection.execute("SELECT trial FROM results ORDER BY trial")), failed)
+
+    def forget_failures(self) -> None:
+        """Trials that failed for good count as not run yet."""
+        self._commit(("DELETE FROM failures WHERE final = ?", [(1,)]))
+
+    def reopen(self, gaps: Iterable[tuple[int, int]] = ()) -> None:
+        """Note that the run goes on; the trials in the gaps (``start``, ``stop``) are run again and start without failures."""
+        ranges = list(gaps)
+        if ranges or self.end is not None:
+            self._commit(
+                ("DELETE FROM header WHERE name = ?", [("end",)]),
+                ("DELETE FROM failures WHERE trial >= ? AND trial < ?", ranges),
+            )
+
+    def finish(self, end: int) -> None:
+        """Note that the study ended after ``end`` trials, and drop what workers had done beyond."""
+        self._commit(
+            ("DELETE FROM results WHERE trial >= ?", [(end,)]),
+            ("DELETE FROM failures WHERE trial >= ?", [(end,)]),
+            ("INSERT OR REPLACE INTO header VALUES ('end', ?)", [(str(end),)]),
+        )
+
+    def _commit(self, *statements: tuple[str, Iterable[tuple[Any, ...]]]) -> None:
+        import sqlite3
+
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for statement, rows in statements:
+                self._connection.executemany(statement, rows)
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            # SQLite has often rolled back by itself after a full disk.
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise _broken(self.path, error) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
+    # Autocommit: transactions are begun by hand, so nothing is open that is not meant to be.
+    try:
+        return sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    except sqlite3.Error as error:
+        raise InputError(f"store: {str(path)!r} cannot be opened: {error}") from None
+
+
+def _is_ours(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether the file holds a study; False for a new one.
+
+    Raises:
+        InputError: somebody else's file, or one of another layout. It is left as it was.
+    """
+    import sqlite3
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC))
+    except OSError as error:
+        raise InputError(f"store: {str(path)!r} cannot be read: {error.strerror}") from None
+    foreign = InputError(f"store: {str(path)!r} is not a file of results; name another file")
+    if start and start != MAGIC:
+        raise foreign
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        layout = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.Error as error:
+        raise InputError(f"store: {str(path)!r} cannot be read: {error}") from None
+    if application == 0 and tables == 0:
+        return False
+    if application != APPLICATION_ID:
+        raise foreign
+    if layout != LAYOUT:
+        raise InputError(f"store: {str(path)!r} has layout {layout}, this version reads layout {LAYOUT}; name another file")
+    return True
+
+
+def _create(path: Path, connection: sqlite3.Connection, identity: Mapping[str, Any]) -> None:
+    import sqlite3
+
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # One transaction: after a kill there is a whole study or an empty file.
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA:
+            connection.execute(statement)
+        connection.execute("INSERT INTO header VALUES ('identity', ?)", (json.dumps(identity),))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: sqlite3.Error) -> JobError:
+    return JobError(
+        f"store: {str(path)!r} cannot be written: {error}; what was stored is kept: "
+        "make room on the disk and run the same study again"
+    )
+
+
+def _lock_path(path: Path) -> Path:
+    # Not the database itself: closing any descriptor of it would drop SQLite's own locks (fcntl(2), "record locks").
+    return path.with_name(path.name + ".lock")
+
+
+def _take_lock(path: Path) -> int:
+    """A lock that the kernel drops when this process ends, however it ends."""
+    import fcntl
+
+    name = _lock_path(path)
+    while True:
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise JobError(f"store: {str(name)!r} cannot be made: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip()
+            os.close(descriptor)
+            who = f"process {holder}" if holder else "another process"
+            raise InputError(f"store: {str(path)!r} is being written by {who}; wait for it or name another file") from None
+        try:
+            same = os.path.samestat(os.fstat(descriptor), os.stat(name))
+        except FileNotFoundError:
+            same = False
+        if same:
+            break
+        # The former holder removed the file between our opening and locking it.
+        os.close(descriptor)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError:
+        pass  # The number only serves the message; a full disk is reported where it matters.
+    return descriptor
+
+
+def _release_lock(path: Path, descriptor: int) -> None:
+    _lock_path(path).unlink(missing_ok=True)
+    os.close(descriptor)

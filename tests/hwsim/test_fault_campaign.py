@@ -1,0 +1,254 @@
+"""Fault campaigns: against the exhaustive truth of a small network, the same table however they run, and what they refuse."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import numerics
+from hwsim.faults import Campaign, NetworkUnderTest, Place, SingleBits
+from hwsim.faults.campaign import fingerprint_of, map_seed
+from numerics import InputError, Recipe
+from numerics.faults import BitFaults, Hardening, Parity, SecdedWords
+
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(2, 3)
+
+
+def first_of(outputs, labels):
+    """A metric of one's own: the first output is above zero."""
+    return (outputs[:, 0] > 0).float()
+
+
+def test_all_bits_are_the_exhaustive_truth(tmp_path):
+    """Where every place is tried, the rates are exact and have no width."""
+    module, x = small()
+    recipe = Recipe(name="narrow", formats={"weight": "e4m3fn", "activation": "e4m3fn"})
+    campaign = Campaign(module, x, SingleBits(), recipe=recipe, margin=0.001, maximum=10**6)
+    network = NetworkUnderTest(numerics.emulate(module, recipe), x)
+    sites = network.sites()
+    places = [
+        Place(s, e, b, i)
+        for s, site in enumerate(sites)
+        for e in range(site.elements)
+        for b in range(site.bits)
+        for i in range(2)
+    ]
+    truth = network.run_places(sites, places)
+    result = campaign.run(tmp_path / "all.sqlite", progress="silent")
+    assert len(result.trials) == len(places) == 2 * 8 * (12 + 12 + 3 + 4)
+    (total,) = result.rates()
+    for name in ("masked", "silent", "nan"):
+        share = np.mean([o.outcome == name for o in truth])
+        assert total[name] == total[f"{name}_low"] == total[f"{name}_high"] == pytest.approx(share)
+    assert total["changed"] == pytest.approx(np.mean([o.changed for o in truth]))
+    by_place = {(r["layer"], r["target"], r["element"], r["bit"], r["image"]): r for r in result.trials}
+    for place, outcome in zip(places, truth, strict=True):
+        site = sites[place.site]
+        row = by_place[site.layer, site.key.role, place.element, place.bit, place.image]
+        assert (row["outcome"], row["changed"]) == (outcome.outcome, outcome.changed)
+    for row in result.rates("layer", "target", "bit"):
+        keys = [
+            p for p in places if (sites[p.site].layer, sites[p.site].key.role, p.bit) == (row["layer"], row["target"], row["bit"])
+        ]
+        assert row["trials"] == len(keys)
+
+
+def test_intervals_cover_the_truth(tmp_path):
+    """Campaigns with different seeds over one network: the interval holds its true rate as often as it says, looks and all."""
+    module, x = small(1)
+    network = NetworkUnderTest(numerics.emulate(module, "bf16"), x)
+    sites = network.sites()
+    places = [
+        Place(s, e, b, i)
+        for s, site in enumerate(sites)
+        for e in range(site.elements)
+        for b in range(site.bits)
+        for i in range(2)
+    ]
+    outcomes = dict(zip(places, network.run_places(sites, places), strict=True))
+    truth = np.mean([o.changed for o in outcomes.values()])
+    assert 0.02 < truth < 0.5
+    from hwsim.faults.campaign import _sampling
+    from hwsim.faults.looks import LookPlan
+    from hwsim.faults.statistics import stratified_proportion
+
+    covered = stopped = 0
+    runs = 400
+    at = [number for number, site in enumerate(sites) for _ in range(site.bits)]
+    for seed in range(runs):
+        plan = _sampling(sites, SingleBits(), 2, seed)
+        looks = LookPlan(margin=0.06, first=50, growth=1.5, population=plan.limit)
+        drawn = plan.trials(0, looks.sizes[-1])
+        columns = (drawn.strata, drawn.elements, drawn.bits, drawn.images)
+        changed = [outcomes[Place(at[s], e, b, i)].changed for s, e, b, i in zip(*(c.tolist() for c in columns), strict=True)]
+        for look, size in enumerate(looks.sizes):
+            hits = np.bincount(drawn.strata[:size], weights=changed[:size], minlength=len(plan.strata)).astype(int)
+            found = stratified_proportion(hits, plan.counts(size), plan.sizes, confidence=looks.levels[look])
+            if looks.stops(found):
+                stopped += look < len(looks.sizes) - 1
+                break
+        covered += found.covers(truth)
+    assert stopped > runs / 10  # otherwise nothing is tested of the looks
+    assert covered / runs > 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
+
+
+@pytest.mark.parametrize("kind", ["bits", "maps"])
+def test_the_same_table_however_it_runs(kind, tmp_path):
+    module, x = small()
+    faults = (
+        SingleBits()
+        if kind == "bits"
+        else {"low": BitFaults(rate=0.01), "high": [BitFaults(rate=0.05), BitFaults(rate=0.01, target="activation")]}
+    )
+
+    def run(name, **how):
+        campaign = Campaign(module, x, faults, recipe="bf16", margin=0.2, first=40, seed=3, interval="student")
+        return campaign.run(tmp_path / f"{name}.sqlite", progress="silent", **how), campaign
+
+    alone, campaign = run("alone")
+    together, _ = run("together", workers=2)
+    with ThreadPoolExecutor(2) as threads:
+        borrowed, _ = run("borrowed", executor=threads)
+    assert alone.to_csv() == together.to_csv() == borrowed.to_csv()
+    assert alone.to_dict() == together.to_dict()
+    again = campaign.run(tmp_path / "alone.sqlite", progress="silent")
+    assert again.to_csv() == alone.to_csv()
+    assert campaign.summary.ran == 0
+    other = Campaign(module, x, faults, recipe="bf16", margin=0.2, first=40, seed=4, interval="student")
+    with pytest.raises(InputError, match="seed: stored 3, asked for 4"):
+        other.run(tmp_path / "alone.sqlite", progress="silent")
+
+
+def test_scores_of_maps(tmp_path):
+    module, x = small()
+    labels = torch.tensor([0, 1])
+    campaign = Campaign(
+        module, (x, labels), {"0.02": BitFaults(rate=0.02)}, recipe="int8", margin=0.5, first=25, interval="student"
+    )
+    result = campaign.run(tmp_path / "maps.sqlite", progress="silent")
+    network = NetworkUnderTest(numerics.emulate(module, "int8"), x, labels)
+    expected = [network.run_map([BitFaults(rate=0.02)], seed=map_seed(0, i)) for i in range(len(result.trials))]
+    assert [row["score"] for row in result.trials] == [e.score for e in expected]
+    assert [row["faulty_bits"] for row in result.trials] == [e.faulty_bits for e in expected]
+    (row,) = result.scores()
+    assert row["score"] == pytest.approx(np.mean([e.score for e in expected]))
+    assert row["drop"] == pytest.approx(network.golden_score - row["score"])
+    assert (row["drop_low"], row["drop_high"]) == (
+        pytest.approx(network.golden_score - row["score_high"]), pytest.approx(network.golden_score - row["score_low"])
+    )  # fmt: skip
+    assert result.rate_of("0.02") == 0.02
+    assert result.metric == "accuracy"
+
+
+def test_a_metric_of_ones_own_and_protections(tmp_path):
+    module, x = small()
+    own = Campaign(module, x, SingleBits(targets=("weight",)), first_of, recipe="bf16", margin=0.3, first=60)
+    result = own.run(tmp_path / "own.sqlite", progress="silent")
+    assert result.golden_score == pytest.approx(float((numerics.emulate(module, "bf16").eval()(x)[:, 0] > 0).float().mean()))
+    assert {row["score"] for row in result.trials} <= {0.0, 1.0}
+    repaired = Campaign(
+        module, x, SingleBits(targets=("weight",)), recipe="bf16", protections=SecdedWords(), margin=0.3, first=60
+    )
+    assert {row["outcome"] for row in repaired.run(tmp_path / "secded.sqlite", progress="silent").trials} == {"masked"}
+    seen = Campaign(module, x, SingleBits(targets=("weight",)), recipe="bf16", protections=Parity(), margin=0.3, first=60)
+    assert {row["outcome"] for row in seen.run(tmp_path / "parity.sqlite", progress="silent").trials} == {"detected"}
+    hard = Campaign(module, x, SingleBits(targets=("weight",), bits="exponent"), recipe="bf16",
+                    protections=Hardening(bits="exponent"), margin=0.3, first=60)  # fmt: skip
+    assert {row["outcome"] for row in hard.run(tmp_path / "hard.sqlite", progress="silent").trials} == {"masked"}
+
+
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+from hwsim.faults import Campaign, SingleBits
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(6, 8)
+    campaign = Campaign(module, x, SingleBits(), recipe="bf16", margin=0.01, first=1500, maximum=1500)
+    print("ready", flush=True)
+    print(campaign.run(sys.argv[1], progress="silent").to_csv(), end="")
+"""
+
+
+def test_a_killed_campaign_goes_on(tmp_path):
+    script = tmp_path / "campaign.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    store = tmp_path / "killed.sqlite"
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, script, store], stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(float(rng.uniform(0.05, 0.8)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    runs = [
+        subprocess.run([sys.executable, script, place], capture_output=True, text=True, check=True).stdout
+        for place in (store, tmp_path / "whole.sqlite")
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0].count("\n") == 1502
+
+
+def test_fingerprints_tell_networks_apart():
+    module, _ = small()
+    first = fingerprint_of(numerics.emulate(module, "bf16"))
+    assert first == fingerprint_of(numerics.emulate(small()[0], "bf16"))
+    assert first != fingerprint_of(numerics.emulate(module, "int8"))
+    with torch.no_grad():
+        module[0].bias[0] += 1e-7
+    assert first != fingerprint_of(numerics.emulate(module, "bf16"))
+
+
+def test_refusals(tmp_path):
+    module, x = small()
+    for arguments, text in (
+        ((module, x, SingleBits()), r"^recipe: a module that is not emulated needs number formats"),
+        ((numerics.emulate(module, "bf16"), x, []), r"^faults: faults: expected at least one"),
+        ((numerics.emulate(module, "bf16"), x, {}), r"^faults: expected SingleBits, BitFaults or named scenarios"),
+        ((numerics.emulate(module, "bf16"), x, [3]), r"^faults: faults: expected BitFaults, got int$"),
+        ((numerics.emulate(module, "bf16"), x, BitFaults(target="gradient", rate=0.1)), r"a campaign runs inference; 'gradient' fails in training"),
+        ((numerics.emulate(module, "bf16"), x, SingleBits(modules="7")), r"^faults: the network has no weight or activation in modules that match '7'$"),
+        (("resnet", x, SingleBits()), r"^model: expected a torch\.nn\.Module, got str$"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=text):
+            Campaign(*arguments)
+    for arguments, text in (
+        ({"seed": -1}, r"^seed: expected an integer ≥ 0, got -1$"),
+        ({"margin": 0}, r"^margin: expected a number between 0 and 1, got 0$"),
+        ({"interval": "normal"}, r"^interval: unknown name 'normal'"),
+        ({"recipe": "int8"}, r"^recipe: the model is emulated already"),
+    ):
+        with pytest.raises(InputError, match=text):
+            Campaign(numerics.emulate(module, "bf16"), x, SingleBits(), **arguments)
+    for arguments, text in (
+        ({"targets": ("weights",)}, r"^targets: unknown name 'weights'"),
+        ({"targets": ()}, r"^targets: expected at least one role, got none$"),
+        ({"kind": "flop"}, r"^kind: unknown name 'flop'"),
+        ({"allocation": "neyman"}, r"^allocation: unknown name 'neyman'"),
+    ):
+        with pytest.raises(InputError, match=text):
+            SingleBits(**arguments)
+    campaign = Campaign(module, x, SingleBits(), recipe="bf16", margin=0.3)
+    with pytest.raises(InputError):
+        campaign.result(tmp_path / "none.sqlite")
+    result = campaign.run(tmp_path / "bits.sqlite", progress="silent")
+    with pytest.raises(InputError, match=r"^scores: fault maps have scores"):
+        result.scores()
+    with pytest.raises(InputError, match=r"^by: expected some of layer, target, bit, got 'image'$"):
+        result.rates("image")
