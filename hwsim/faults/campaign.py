@@ -297,7 +297,11 @@ class Campaign:
         scores: list[list[float]] = [[] for _ in self.subject.scenarios]
         for trial, row in results:
             scores[trial % self._each].append(row["score"])
-        return [mean_interval(Moments.of(values), confidence=level, method=self.interval) for values in scores if len(values) > 1]
+        return [
+            mean_interval(Moments.of(values), confidence=level, method=self.interval, bounds=(0, 1))
+            for values in scores
+            if len(values) > 1
+        ]
 
     @property
     def _levels(self) -> tuple[float, ...]:
@@ -444,7 +448,7 @@ class _Note:
         shown = []
         for moments in self.moments[:3]:
             if moments.count > 1:
-                found = mean_interval(moments, confidence=self.campaign.looks.confidence, method="student")
+                found = mean_interval(moments, confidence=self.campaign.looks.confidence, method="student", bounds=(0, 1))
                 shown.append(f"{100 * found.estimate:.2f} ± {100 * found.half_width:.2f} %")
         return ("changed " if bits else "score ") + ", ".join(shown) + (" …" if len(self.moments) > 3 else "") if shown else ""
 

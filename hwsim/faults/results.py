@@ -139,7 +139,9 @@ class CampaignResult:
         for name, trials in by_scenario.items():
             values = [float(trial["score"]) for trial in trials]
             row: dict[str, Any] = {"scenario": name, "trials": len(trials)}
-            row |= _columns("score", mean_interval(Moments.of(values), confidence=self.level, method=self.interval))
+            row |= _columns(
+                "score", mean_interval(Moments.of(values), confidence=self.level, method=self.interval, bounds=(0, 1))
+            )
             row["drop"] = self.golden_score - row["score"]
             row["drop_low"], row["drop_high"] = self.golden_score - row["score_high"], self.golden_score - row["score_low"]
             row["faulty_bits"] = sum(trial["faulty_bits"] for trial in trials) / len(trials)

@@ -13,7 +13,7 @@ from hwsim.jobs.executors import Workers
 from hwsim.jobs.plan import Batch, ChunkSize, Frontier, batches, left_to_do
 from hwsim.jobs.store import Failure, JobStore
 from hwsim.jobs.study import JobError, Row, Study
-from hwsim.jobs.worker import Reply
+from hwsim.jobs.worker import Reply, one_line
 
 SIGNAL_EVERY_S = 0.2
 DRAIN_S = 10.0
@@ -152,7 +152,7 @@ class Coordinator:
         try:
             future = self._workers.submit(bounds, with_kit=with_kit)
         except BrokenExecutor as error:
-            self._broken = _reason(error)
+            self._broken = one_line(error)
             self._lose(_Sent(chunk, alone), self._broken)
             return False
         self._under_way[future] = _Sent(chunk, alone)
@@ -167,7 +167,7 @@ class Coordinator:
             if error is None:
                 self._take(sent, future.result())
             else:
-                reason = _reason(error)
+                reason = one_line(error)
                 self._lose(sent, reason)
                 if self._workers.needs_restart(error):
                     self._broken = reason
@@ -288,8 +288,3 @@ def _error(future: Future[Reply]) -> BaseException | None:
         return future.exception()
     except CancelledError as error:
         return error
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -10,12 +10,12 @@ import time
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
 from typing import Any, TypeAlias
 
 from hwsim.jobs.study import JobError, Study, fingerprint
-from hwsim.jobs.worker import Kit, Parcel, Reply, forget, start_worker, work
+from hwsim.jobs.worker import Kit, Parcel, Reply, forget, one_line, start_worker, work
 from numerics.errors import InputError
 
 # A kit below this size goes with every chunk; a larger one only to the workers that ask for it.
@@ -174,6 +174,10 @@ class Borrowed(_Remote):
             self._executor.shutdown(wait=not abandon, cancel_futures=True)
 
 
+class SchedulerLost(ConnectionError):
+    """A Dask scheduler that went, or cancelled what it was given."""
+
+
 class DaskCluster(_Remote):
     """A Dask scheduler's workers, counted anew as they come and go. The scheduler itself moves the chunks of a lost worker."""
 
@@ -188,12 +192,13 @@ class DaskCluster(_Remote):
         try:
             self._client: Any = Client(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:  # what distributed raises: nobody answers; no such address
-            text = " ".join(str(error).split())
-            raise InputError(f"scheduler: no Dask scheduler at {address!r} ({text}); expected tcp://HOST:PORT") from None
-        self._executor: Executor = self._client.get_executor(pure=False)
+            raise InputError(
+                f"scheduler: no Dask scheduler at {address!r} ({one_line(error)}); expected tcp://HOST:PORT"
+            ) from None
         self._address = address
         self._counted_s = 0.0
         self._slots = 1
+        self._theirs: dict[Future[Reply], Any] = {}
 
     def slots(self) -> int:
         if time.monotonic() - self._counted_s > COUNT_EVERY_S and self._client.status == "running":
@@ -202,10 +207,26 @@ class DaskCluster(_Remote):
         return self._slots
 
     def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
-        return self._executor.submit(work, self.token, self._parcel(with_kit), chunk)
+        # Not through the client's own executor: its futures stay pending for ever when a finished chunk cannot be fetched
+        # because its worker has just gone (distributed 2026.8, cfexecutor.py).
+        ours: Future[Reply] = Future()
+        ours.set_running_or_notify_cancel()
+        theirs = self._client.submit(work, self.token, self._parcel(with_kit), chunk, pure=False)
+        self._theirs[ours] = theirs
+        theirs.add_done_callback(lambda _: self._pass_on(ours, theirs))
+        return ours
+
+    def _pass_on(self, ours: Future[Reply], theirs: Any) -> None:
+        """In Dask's callback thread. Waits again where the result was lost with its worker and is being computed anew."""
+        try:
+            ours.set_result(theirs.result())
+        except BaseException as error:  # cancelled futures raise what is no Exception
+            ours.set_exception(SchedulerLost(one_line(error)) if theirs.cancelled() else error)
+        finally:
+            self._theirs.pop(ours, None)
 
     def needs_restart(self, error: BaseException) -> bool:
-        return isinstance(error, CancelledError) or self._client.status != "running"
+        return isinstance(error, SchedulerLost) or self._client.status != "running"
 
     def restart(self, reason: str) -> None:
         patience_s = time.monotonic() + CONNECT_S
@@ -218,7 +239,7 @@ class DaskCluster(_Remote):
 
     def close(self, *, abandon: bool) -> None:
         if self._client.status == "running":
-            self._executor.shutdown(wait=False)
+            self._client.cancel(list(self._theirs.values()))
         self._client.close(timeout=CONNECT_S)
 
 

@@ -62,7 +62,7 @@ def work(token: str, parcel: Parcel, bounds: array[int]) -> Reply:
     try:
         kit = _kit(token, parcel)
     except Exception as error:
-        return Reply(setup_error=_line(error))
+        return Reply(setup_error=one_line(error))
     if kit is None:
         return Reply(missing=True)
     run, state, aggregated = kit
@@ -154,7 +154,7 @@ def _outcome(run: Callable[[Any, range], Any], state: Any, trials: range, aggreg
         import traceback
 
         text = "".join(traceback.format_exception(error))
-        return Outcome(rows=None, error=_line(error), traceback=text[-MOST_TRACEBACK:])
+        return Outcome(rows=None, error=one_line(error), traceback=text[-MOST_TRACEBACK:])
 
 
 def _number(value: Any) -> Any:
@@ -167,6 +167,7 @@ def _number(value: Any) -> Any:
 _encode = json.JSONEncoder(separators=(",", ":"), default=_number, check_circular=False).encode
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """``KindOfError: its text``, without line breaks."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
