@@ -174,7 +174,7 @@ class Borrowed(_Remote):
             self._executor.shutdown(wait=not abandon, cancel_futures=True)
 
 
-class SchedulerLost(ConnectionError):
+class SchedulerLostError(ConnectionError):
     """A Dask scheduler that went, or cancelled what it was given."""
 
 
@@ -221,12 +221,12 @@ class DaskCluster(_Remote):
         try:
             ours.set_result(theirs.result())
         except BaseException as error:  # cancelled futures raise what is no Exception
-            ours.set_exception(SchedulerLost(one_line(error)) if theirs.cancelled() else error)
+            ours.set_exception(SchedulerLostError(one_line(error)) if theirs.cancelled() else error)
         finally:
             self._theirs.pop(ours, None)
 
     def needs_restart(self, error: BaseException) -> bool:
-        return isinstance(error, SchedulerLost) or self._client.status != "running"
+        return isinstance(error, SchedulerLostError) or self._client.status != "running"
 
     def restart(self, reason: str) -> None:
         patience_s = time.monotonic() + CONNECT_S
