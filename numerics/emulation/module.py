@@ -128,7 +128,7 @@ class Emulation(torch.nn.Module):
         if self.training:
             context.begin_step()
         if context.injection is not None:
-            context.injection.begin_pass()
+            context.injection.begin_pass(self.module)
         if self._changes_nothing() and context.observer is None:
             if not context.rows:
                 self._list_only(args, kwargs)

@@ -147,12 +147,12 @@ def quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, *, codes: bool 
         codes: whether codes and scales are wanted apart; otherwise the result may hold the values alone.
         keep_infinite: leave ±Inf as it is where the format has none: what a mask adds is no number to be rounded.
     """
-    x = wide(x.detach())
+    given, x = x, wide(x.detach())
     site.context.notify(site.key(name), x)
     injection = site.context.injection
     if injection is None:
         return _quantise(x, rule, site, name, codes, keep_infinite)
-    return injection.operand(_quantise(x, rule, site, name, True, keep_infinite), site, name)
+    return injection.operand(_quantise(x, rule, site, name, True, keep_infinite), given, site, name)
 
 
 def _quantise(x: torch.Tensor, rule: Rule, site: Site, name: str, codes: bool, keep_infinite: bool) -> Quantised:

@@ -102,6 +102,7 @@ class Injection:
         self._pass = 0
         self._steps = 0
         self._sums: dict[tuple[Any, ...], int] = {}
+        self._parameters: dict[int, tuple[str, torch.Tensor]] = {}
 
     @property
     def faulty_bits(self) -> int:
@@ -118,10 +119,18 @@ class Injection:
         """Words that protections corrected so far."""
         return sum(hit.corrected for hit in self.hits)
 
-    def begin_pass(self) -> None:
-        """A forward pass begins."""
+    def begin_pass(self, module: torch.nn.Module) -> None:
+        """A forward pass of a module begins."""
         self._pass += 1
         self._sums.clear()
+        self._parameters = {p.untyped_storage().data_ptr(): (name, p) for name, p in module.named_parameters()}
+
+    def _place(self, x: torch.Tensor, key: OperandKey) -> tuple[object, ...]:
+        """Where an operand lies: a parameter, whichever operators read it, else the operand of one of them."""
+        name, parameter = self._parameters.get(x.untyped_storage().data_ptr(), ("", None))
+        if parameter is None or x.numel() != parameter.numel() or not (x.is_contiguous() and parameter.is_contiguous()):
+            return key
+        return "parameter", name
 
     def strikes(self, target: str, module: str) -> bool:
         """Whether any fault is meant for tensors of this role in a module."""
@@ -149,17 +158,15 @@ class Injection:
 
     # --- operands -----------------------------------------------------------------------------------------------------------
 
-    def operand(self, quantised: Quantised, site: Site, name: str) -> Quantised:
-        """An operand as it is read, faults and protections included."""
+    def operand(self, quantised: Quantised, x: torch.Tensor, site: Site, name: str) -> Quantised:
+        """An operand ``x``, quantised, as it is read: faults and protections included."""
         key = site.key(name)
         models = self._models(key.recipe_role, *key)
         clips = [p for p in self._protecting(key.recipe_role, site.module) if isinstance(p, Clipping)]
         if not (models or clips) or not quantised.codes.numel() or quantised.codes.device.type == "meta":
             return quantised
-        drawings = [
-            _Drawing(number, model, (key.module, key.operator, key.role, *self._when(model, site)), self.seed)
-            for number, model in models
-        ]
+        place = self._place(x, key)
+        drawings = [_Drawing(number, model, (*place, *self._when(model, site)), self.seed) for number, model in models]
         if quantised.blocks is not None:
             found = self._blocks(quantised, quantised.blocks, key, drawings)
         else:

@@ -179,6 +179,26 @@ def test_stored_faults_stay_and_others_do_not():
     assert held.hits[0].faults.set.tolist() == held.hits[1].faults.set.tolist()
 
 
+def test_a_weight_that_two_operators_read_fails_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(9, 6)
+            self.head = nn.Linear(6, 9, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, tokens):
+            return self.head(self.table(tokens))
+
+    emulation = numerics.emulate(Tied(), "bf16").eval()
+    with inject(emulation, BitFaults(rate=0.05)) as injection, torch.no_grad():
+        emulation(torch.arange(9)[None])
+    assert [hit.key.module for hit in injection.hits] == ["table", "head"]
+    first, second = (hit.faults for hit in injection.hits)
+    assert first.elements.tolist() == second.elements.tolist()
+    assert first.flip.tolist() == second.flip.tolist()
+
+
 def test_a_burst_in_a_weight():
     emulation, x = linear("bf16")
     _, injection = run(emulation, x, BitFaults(places=((2, 15),), burst=Burst(3, "column")))
