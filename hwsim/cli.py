@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"hwsim {name}: error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}\n")
         return 2
-    except KeyboardInterrupt:
-        sys.stderr.write(f"hwsim {name}: interrupted\n")
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"hwsim {name}: {str(error) or 'interrupted'}\n")
         return 130
 
 

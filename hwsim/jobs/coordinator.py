@@ -92,7 +92,7 @@ class Coordinator:
                 self._fill()
                 finished, _ = wait(self._under_way, timeout=SIGNAL_EVERY_S, return_when=FIRST_COMPLETED)
                 self._collect(finished)
-                update(self.done, self.note_text)
+                update(self.done, " · ".join(filter(None, (self.note_text, self._workers.trouble()))))
                 end = self._look()
             if end is not None:
                 self.store.finish(end)
@@ -168,7 +168,7 @@ class Coordinator:
                 self._take(sent, future.result())
             else:
                 reason = one_line(error)
-                self._lose(sent, reason)
+                self._lose(sent, reason, deaths=self._workers.deaths(error))
                 if self._workers.needs_restart(error):
                     self._broken = reason
                 elif not sent.chunk:
@@ -219,10 +219,10 @@ class Coordinator:
                 if not last:
                     self._waiting.appendleft(batch)
 
-    def _lose(self, sent: _Sent, reason: str) -> None:
-        self.deaths += 1
+    def _lose(self, sent: _Sent, reason: str, *, deaths: int = 1) -> None:
+        self.deaths += deaths
         for batch in reversed(sent.chunk):
-            batch.died += 1
+            batch.died += deaths
             last = sent.alone and len(sent.chunk) == 1 and batch.died > self.retries
             self._fail(batch, f"lost with its worker: {reason}", "", last=last)
         if not sent.alone and all(batch.died < 2 for batch in sent.chunk):

@@ -56,6 +56,14 @@ class Workers(ABC):
         """Whether a chunk lost with this error means that no worker is left."""
         return isinstance(error, BrokenExecutor)
 
+    def deaths(self, error: BaseException) -> int:
+        """Workers that died under a chunk lost with this error."""
+        return 1
+
+    def trouble(self) -> str:
+        """Why nothing may be going on, to be shown; empty where all is well."""
+        return ""
+
     @abstractmethod
     def restart(self, reason: str) -> None:
         """Fresh workers in place of dead ones.
@@ -201,10 +209,22 @@ class DaskCluster(_Remote):
         self._theirs: dict[Future[Reply], Any] = {}
 
     def slots(self) -> int:
+        return max(1, self._count())
+
+    def _count(self) -> int:
         if time.monotonic() - self._counted_s > COUNT_EVERY_S and self._client.status == "running":
-            self._slots = max(1, sum(self._client.ncores().values()))
+            self._slots = sum(self._client.ncores().values())
             self._counted_s = time.monotonic()
         return self._slots
+
+    def trouble(self) -> str:
+        if self._client.status != "running":
+            return f"no connection to {self._address}"
+        return "" if self._count() else f"no workers at {self._address}"
+
+    def deaths(self, error: BaseException) -> int:
+        # KilledWorker: Dask had moved the chunk on after each of so many deaths.
+        return int(getattr(error, "allowed_failures", 0)) + 1
 
     def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
         # Not through the client's own executor: its futures stay pending for ever when a finished chunk cannot be fetched

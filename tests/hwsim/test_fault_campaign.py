@@ -217,15 +217,16 @@ def test_fingerprints_tell_networks_apart():
 
 def test_refusals(tmp_path):
     module, x = small()
+    emulation = numerics.emulate(module, "bf16")
     for arguments, text in (
         ((module, x, SingleBits()), r"^recipe: a module that is not emulated needs number formats"),
-        ((numerics.emulate(module, "bf16"), x, []), r"^faults: faults: expected at least one"),
-        ((numerics.emulate(module, "bf16"), x, {}), r"^faults: expected SingleBits, BitFaults or named scenarios"),
-        ((numerics.emulate(module, "bf16"), x, [3]), r"^faults: faults: expected BitFaults, got int$"),
-        ((numerics.emulate(module, "bf16"), x, BitFaults(target="gradient", rate=0.1)), r"a campaign runs inference; 'gradient' fails in training"),
-        ((numerics.emulate(module, "bf16"), x, SingleBits(modules="7")), r"^faults: the network has no weight or activation in modules that match '7'$"),
+        ((emulation, x, []), r"^faults: faults: expected at least one"),
+        ((emulation, x, {}), r"^faults: expected SingleBits, BitFaults or named scenarios"),
+        ((emulation, x, [3]), r"^faults: faults: expected BitFaults, got int$"),
+        ((emulation, x, BitFaults(target="gradient", rate=0.1)), r"a campaign runs inference; 'gradient' fails in training"),
+        ((emulation, x, SingleBits(modules="7")), r"^faults: the network has no weight or activation in modules that match '7'$"),
         (("resnet", x, SingleBits()), r"^model: expected a torch\.nn\.Module, got str$"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=text):
             Campaign(*arguments)
     for arguments, text in (
