@@ -16,8 +16,8 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-from numerics._mac_kernels import from_bits, mac, ones, sum_code, sum_value
-from numerics._product_kernels import EXACT, SOURCE
+from numerics._mac_kernels import SOURCE, from_bits, mac, ones, sum_code, sum_value
+from numerics._product_kernels import EXACT
 
 NONE, WEIGHTS, FULL = 0, 1, 2
 
