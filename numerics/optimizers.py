@@ -236,8 +236,8 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         kept.update(rounded)
         parameter.copy_(weight)
 
-    def stored_tensors(self) -> Iterator[tuple[str, torch.Tensor, Storage, str]]:
-        """What is kept from one step to the next: (name of the parameter, tensor, how it is stored, role).
+    def stored_tensors(self) -> Iterator[tuple[str, str, torch.Tensor, Storage, str]]:
+        """What is kept from one step to the next: (name of the parameter, name of its state, tensor, how it is stored, role).
 
         Roles are ``master_weight`` and ``optimizer_state``. The tensors are the kept ones themselves.
         """
@@ -247,9 +247,9 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
                 continue
             plan = self._plan(group, parameter, name, number)
             called = name or f"parameter {number}"
-            yield called, parameter.data, plan.master, "master_weight"
+            yield called, "weight", parameter.data, plan.master, "master_weight"
             for state, storage in plan.state.items():
-                yield called, kept[state], storage, "optimizer_state"
+                yield called, state, kept[state], storage, "optimizer_state"
 
     # --- bytes --------------------------------------------------------------------------------------------------------------
 

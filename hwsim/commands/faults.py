@@ -131,6 +131,8 @@ def _faults(arguments: argparse.Namespace) -> SingleBits | dict[str, list[BitFau
     for word in arguments.targets.split(","):
         if word not in TARGETS:
             raise unknown_name("--targets", word, TARGETS)
+        if TARGETS[word] in targets:
+            raise InputError(f"--targets: expected each once, got {arguments.targets}")
         targets.append(TARGETS[word])
     bits: Any = arguments.bits
     if bits is not None and bits.replace(",", "").isdigit():
@@ -146,8 +148,8 @@ def _faults(arguments: argparse.Namespace) -> SingleBits | dict[str, list[BitFau
     if len(set(rates)) < len(rates):
         raise InputError(f"--ber: expected each rate once, got {arguments.ber}")
     return {
-        f"{rate:g}": [BitFaults(kind=arguments.kind, target=t, modules=arguments.modules, rate=rate, bits=bits) for t in targets]
-        for rate in rates
+        word: [BitFaults(kind=arguments.kind, target=t, modules=arguments.modules, rate=rate, bits=bits) for t in targets]
+        for word, rate in zip(arguments.ber.split(","), rates, strict=True)
     }
 
 

@@ -222,15 +222,29 @@ class Campaign:
         plan = self.bench.plan
         population = None if plan is None else plan.limit
         most = [size for size in (maximum, population) if size is not None]
-        begin = first or (FIRST_MAPS if plan is None else FIRST_BITS)
+        begin = first if first is not None else FIRST_MAPS if plan is None else FIRST_BITS
         # Scores vary little from map to map, so that a campaign over maps may well end early, and its looks are alike.
         self.looks = LookPlan(
             margin=margin, confidence=confidence, first=min([begin, *most]), population=population,
             maximum=None if maximum is None else min(most), spending="pocock" if plan is None else "obrien_fleming",
         )  # fmt: skip
+        self._check_targets()
         for _, models in scenarios:
             # What cannot fail in this network shows now and not in a worker.
             self.bench.network.run_map(models, protections=guards, seed=map_seed(seed, 0))
+
+    def _check_targets(self) -> None:
+        """See that every fault model meets a tensor of the network."""
+        from fnmatch import fnmatchcase
+
+        network = self.bench.network
+        targets = {model.target for _, models in self.subject.scenarios for model in models}
+        met = {(key.recipe_role, key.module) for key, _ in network._operands(sorted(targets), [0])}
+        met |= {("accumulator", row.module) for row in network.emulation.operators if row.sums}
+        for name, models in self.subject.scenarios:
+            for model in models:
+                if not any(role == model.target and fnmatchcase(module, model.modules) for role, module in met):
+                    raise InputError(f"faults: {name}: the network has no {model.target} in modules that match {model.modules!r}")
 
     # --- the study --------------------------------------------------------------------------------------------------------------
 
@@ -496,9 +510,15 @@ def fingerprint_of(emulation: Emulation) -> str:
 
     digest = hashlib.sha256(str(emulation.module).encode())
     digest.update(json.dumps(emulation.recipe.to_dict(), sort_keys=True, default=str).encode())
-    unit = emulation.matrix_unit
-    digest.update(b"" if unit is None else repr(unit).encode())
-    for name, tensor in sorted(emulation.module.state_dict().items()):
+    context = emulation._context
+    digest.update(f"{context.seed}".encode())
+    digest.update(b"" if emulation.matrix_unit is None else pickle.dumps(emulation.matrix_unit))
+    for key, scales in sorted(context.static.items()):
+        digest.update(str(key).encode())
+        for part in (scales.scale, scales.zero_point):
+            digest.update(b"" if part is None else _bytes(part))
+    tensors = {**dict(emulation.module.named_buffers()), **emulation.module.state_dict()}
+    for name, tensor in sorted((name, value) for name, value in tensors.items() if hasattr(value, "shape")):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(_bytes(tensor))
     return digest.hexdigest()[:32]

@@ -46,6 +46,7 @@ class FaultSite:
         format: its format's name.
         shape: for one image.
         elements, bits: of the tensor for one image, and of an element's code.
+        call: which run of the operator in a pass, from 0; None for a weight, which all read.
         separable: whether the tensor for several images is theirs one after another, none with an effect on the others.
     """
 
@@ -56,12 +57,14 @@ class FaultSite:
     elements: int
     bits: int
     separable: bool
+    call: int | None = None
 
     @property
     def layer(self) -> str:
-        """The module's path, with the operator's number where it is not the first."""
+        """The module's path, with the operator's number where it is not the first, and that of its run in a pass."""
         name = self.key.module or "(root)"
-        return f"{name}#{self.key.operator}" if self.key.operator else name
+        name = f"{name}#{self.key.operator}" if self.key.operator else name
+        return f"{name}@{self.call}" if self.call else name
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,13 @@ class NetworkUnderTest:
         return slice(number * self.batch, (number + 1) * self.batch)
 
     def _scores(self, outputs: torch.Tensor, number: int) -> torch.Tensor:
-        return self._metric(outputs, self.labels[self._slice(number)])
+        return self._checked(self._metric(outputs, self.labels[self._slice(number)]))
+
+    @staticmethod
+    def _checked(scores: torch.Tensor) -> torch.Tensor:
+        if not bool(((scores >= 0) & (scores <= 1)).all()):
+            raise InputError(f"metric: expected scores from 0 to 1, got {float(scores.min()):g} to {float(scores.max()):g}")
+        return scores
 
     def _passes(
         self, faults: Sequence[BitFaults], protections: Sequence[Protection] = (), seed: int = 0
@@ -228,29 +237,32 @@ class NetworkUnderTest:
         first, second = (self._operands(targets, images) for images in ([0], [self.images - 1]))
         both = self._operands(targets, [0, self.images - 1])
         found = []
-        for key, x in first.items():
+        for (key, call), x in first.items():
             rule = self.emulation._context.rule(key.recipe_role, key.module)
             if isinstance(rule.fmt, BlockFormat):
                 raise InputError(
                     f"model: {key.role} of module {key.module!r} is in {rule.fmt.name!r}; single places need another"
                 )
-            apart = torch.cat([x.reshape(-1), second[key].reshape(-1)])
-            separable = self._scales_apart and torch.equal(both[key].reshape(-1), apart)
+            apart = torch.cat([x.reshape(-1), second[key, call].reshape(-1)])
+            separable = self._scales_apart and torch.equal(both[key, call].reshape(-1), apart)
             found.append(
                 FaultSite(
                     key, key.recipe_role, rule.fmt.name, tuple(x.shape), x.numel(), code_bits(rule.fmt),
-                    separable and key.recipe_role != "weight",
+                    separable and key.recipe_role != "weight", None if key.recipe_role == "weight" else call,
                 )
             )  # fmt: skip
         return found
 
-    def _operands(self, targets: Sequence[str], images: list[int]) -> dict[OperandKey, torch.Tensor]:
-        """Operands of these roles for some images."""
-        found: dict[OperandKey, torch.Tensor] = {}
+    def _operands(self, targets: Sequence[str], images: list[int]) -> dict[tuple[OperandKey, int], torch.Tensor]:
+        """Operands of these roles for some images, in every run of their operators; a weight in the first."""
+        found: dict[tuple[OperandKey, int], torch.Tensor] = {}
+        runs: dict[OperandKey, int] = {}
 
         def note(key: OperandKey, x: torch.Tensor) -> None:
-            if key.recipe_role in targets and key not in found and x.numel():
-                found[key] = x.clone()
+            if key.recipe_role in targets and x.numel():
+                call = runs[key] = runs.get(key, -1) + 1
+                if call == 0 or key.recipe_role != "weight":
+                    found[key, call] = x.clone()
 
         with self.emulation.observe(note):
             self._forward(tuple(x[images] for x in self.inputs))
@@ -306,13 +318,14 @@ class NetworkUnderTest:
             modules=_literal(site.key.module),
             operator=site.key.operator,
             operand=site.key.role,
+            call=site.call,
             places=where,
         )
         golden = self._golden(tuple(images.tolist()), inputs)
         with inject(self.emulation, fault, protections=protections) as injection:
             out = self._forward(inputs)
         equal, broken, moved = compared(out, golden)
-        scores = self._metric(out, self.labels[images])
+        scores = self._checked(self._metric(out, self.labels[images]))
         detected = injection.detected > 0
         return [
             PlaceOutcome(_worst(bool(equal[i]), bool(broken[i]), detected), bool(moved[i]), float(scores[i]))

@@ -79,6 +79,11 @@ class Sum:
         """Whether the library sums, from values."""
         return self.accumulation is None and self.fmt.name in ("fp32", "fp64")
 
+    @property
+    def block_scaled(self) -> bool:
+        """Whether the accumulator takes blocks with their scales."""
+        return self.accumulation is not None and get_accumulator(self.accumulation).scale is not None
+
     def _left_to_library(self, a: Rule, b: Rule) -> bool:
         """Whether the library sums such operands: an integer accumulator takes products of integers only."""
         return self.library or (isinstance(self.fmt, IntFormat) and not (a.integer and b.integer))
@@ -97,6 +102,13 @@ class Sum:
             return self.accumulation
         group = f" {self.accumulation.group}" if self.accumulation.group else ""
         return f"{self.accumulation.order}{group}"
+
+
+def _undefined(module: str) -> InputError:
+    return InputError(
+        f"module {module!r}: faults in accumulators: the order of its sums is not defined; expected a recipe with an "
+        "accumulation that adds one product at a time (such as 'fp32'), or integers"
+    )
 
 
 def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
@@ -119,14 +131,11 @@ def multiply(a: Quantised, b: Quantised, how: Sum, seed: int) -> torch.Tensor:
         Shape (…, M, N).
     """
     integers = a.rule.integer and b.rule.integer and isinstance(how.fmt, IntFormat)
-    if how.site is not None and (how._left_to_library(a.rule, b.rule) or a.blocks is not None or 0 in (_runs(a), _runs(b))):
-        raise InputError(
-            f"module {how.module or how.site.module!r}: faults in accumulators: the order of its sums is not defined; expected a "
-            "recipe with an accumulation (such as 'fp32') or integers"
-        )
+    if how.site is not None and 0 in (_runs(a), _runs(b)):
+        raise _undefined(how.site.module)
     if how.library or (isinstance(how.fmt, IntFormat) and not integers) or a.codes.device.type == "meta":
         return _library(a.values, b.values, how)
-    if a.blocks is not None and b.blocks is not None:
+    if a.blocks is not None and b.blocks is not None and how.block_scaled:
         return _block_scaled(a.blocks, b.blocks, how, seed).to(a.codes)
     runs = _runs(a), _runs(b)
     if 0 in runs:
@@ -284,6 +293,8 @@ class ProductPlan:
         a, b, gradient = site.rule(role_a), site.rule(role_b), site.rule("gradient")
         how = Sum.of(context, site.module)
         if context.injection is not None and context.injection.strikes("accumulator", site.module):
+            if how._left_to_library(a, b) or how.block_scaled:
+                raise _undefined(site.module)
             how = replace(how, site=site)
         plan = cls(site, a, b, gradient, operand_names((role_a, role_b)), how, kind)
         context.list(site, kind, plan.formats, plan.gradients, sums=plan.how.order_of(a, b))

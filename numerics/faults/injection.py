@@ -22,6 +22,7 @@ from numerics.faults.maps import FaultMap, corrupt, place_faults, read_values, s
 from numerics.faults.models import BitFaults
 from numerics.faults.protection import Clipping, Protection, Read
 from numerics.formats import BlockFormat, Format, IntFormat, get_format
+from numerics.quantizer import quantize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class Hit:
         scale_faults: in the codes of its scales.
         zeroed: elements that a protection read as 0.
         corrected, detected: words that a protection corrected, and that it found wrong.
+        again: whether these are bits of a stored tensor that was read before.
     """
 
     key: OperandKey
@@ -56,6 +58,7 @@ class Hit:
     zeroed: int = 0
     corrected: int = 0
     detected: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,12 @@ class Injection:
         self._steps = 0
         self._sums: dict[tuple[Any, ...], int] = {}
         self._parameters: dict[int, tuple[str, torch.Tensor]] = {}
+        self._read_before: set[tuple[object, ...]] = set()
 
     @property
     def faulty_bits(self) -> int:
-        """Bits that failed so far."""
-        return sum(hit.faulty_bits for hit in self.hits)
+        """Bits that failed so far; those of a stored tensor count once, however often it is read."""
+        return sum(hit.faulty_bits for hit in self.hits if not hit.again)
 
     @property
     def detected(self) -> int:
@@ -137,7 +141,7 @@ class Injection:
         return bool(self._models(target, module))
 
     def _models(
-        self, target: str, module: str, operator: int | None = None, operand: str | None = None
+        self, target: str, module: str, operator: int | None = None, operand: str | None = None, call: int | None = None
     ) -> list[tuple[int, BitFaults]]:
         return [
             (number, model)
@@ -145,6 +149,7 @@ class Injection:
             if model.target == target
             and (operator is None or model.operator in (None, operator))
             and (operand is None or model.operand in (None, operand))
+            and (call is None or model.call in (None, call))
             and fnmatch.fnmatchcase(module, model.modules)
         ]
 
@@ -161,10 +166,14 @@ class Injection:
     def operand(self, quantised: Quantised, x: torch.Tensor, site: Site, name: str) -> Quantised:
         """An operand ``x``, quantised, as it is read: faults and protections included."""
         key = site.key(name)
-        models = self._models(key.recipe_role, *key)
+        if key.recipe_role == "accumulator":  # a number beside the sums; what strikes these is in ``sums``
+            return quantised
+        models = self._models(key.recipe_role, *key, site.call)
         clips = [p for p in self._protecting(key.recipe_role, site.module) if isinstance(p, Clipping)]
         if not (models or clips) or not quantised.codes.numel() or quantised.codes.device.type == "meta":
             return quantised
+        if clips and quantised.blocks is not None and site.context.block_scaled(site.module):
+            raise InputError(f"module {key.module!r}: its matrix unit takes blocks with their scales; Clipping sees values only")
         place = self._place(x, key)
         drawings = [_Drawing(number, model, (*place, *self._when(model, site)), self.seed) for number, model in models]
         if quantised.blocks is not None:
@@ -182,6 +191,12 @@ class Injection:
         fmt = quantised.rule.fmt
         shape = tuple(quantised.codes.shape)
         scale, scale_faults = quantised.scale, FaultMap.none()
+        shared = quantised.rule.scaling.granularity
+        if shared in ("group", "tile") and any(d.model.bits == SCALE for d in drawings):
+            raise InputError(
+                f"bits: the scales of {key.role} of module {key.module!r} are those of a {shared}; faults strike those of tensors, "
+                "channels and block formats"
+            )
         if scale is not None:
             scale, scale_faults = _scale(scale, drawings)
         elif any(d.model.bits == SCALE for d in drawings):
@@ -198,7 +213,7 @@ class Injection:
         at = read.faults.elements
         changed[at] = read_values(steps[at], fmt, read.faults, None if zeros is None else zeros[at])
         changed[read.zeroed] = 0.0
-        self._note(key, drawn, read, scale_faults)
+        self._note(key, drawings, drawn, read, scale_faults)
         return replace(quantised, codes=torch.from_numpy(changed.reshape(shape)).to(codes), scale=scale)
 
     def _read(
@@ -228,12 +243,15 @@ class Injection:
             found = Read(read.faults, zeroed, found.corrected + read.corrected, found.detected + read.detected)
         return found
 
-    def _note(self, key: OperandKey, drawn: FaultMap, read: Read, scale_faults: FaultMap) -> None:
+    def _note(self, key: OperandKey, drawings: list[_Drawing], drawn: FaultMap, read: Read, scale_faults: FaultMap) -> None:
         bits = drawn.bits_affected + scale_faults.bits_affected
+        stored = all(drawing.model.persistent for drawing in drawings)
+        words = tuple(drawing.words for drawing in drawings)
+        again = stored and words in self._read_before
+        self._read_before.add(words)
         if bits or read.corrected or read.detected:
-            self.hits.append(
-                Hit(key, self._pass, bits, read.faults, scale_faults, int(read.zeroed.size), read.corrected, read.detected)
-            )
+            zeroed = int(read.zeroed.size)
+            self.hits.append(Hit(key, self._pass, bits, read.faults, scale_faults, zeroed, read.corrected, read.detected, again))
 
     def _blocks(self, quantised: Quantised, blocks: BlockCodes, key: OperandKey, drawings: list[_Drawing]) -> Quantised:
         """An operand in a block format: faults in the codes of its elements and of its blocks' scales."""
@@ -250,7 +268,7 @@ class Injection:
         changed = replace(blocks, codes=codes.reshape(given.shape), scales=scale_faults.apply(scales))
         values = torch.from_numpy(np.asarray(decode(changed))).to(quantised.codes)
         values = values[..., : quantised.codes.shape[-1]].reshape(quantised.codes.shape)
-        self._note(key, drawn, read, scale_faults)
+        self._note(key, drawings, drawn, read, scale_faults)
         kept = replace(changed, codes=torch.as_tensor(changed.codes), scales=torch.as_tensor(changed.scales))
         return replace(quantised, codes=values, blocks=kept)
 
@@ -267,7 +285,7 @@ class Injection:
         """
         site = how.site
         assert site is not None
-        models = self._models("accumulator", site.module, site.index)
+        models = self._models("accumulator", site.module, site.index, "accumulator", site.call)
         place = site.module, site.index, site.call
         count = self._sums[place] = self._sums.get(place, 0) + 1
         if not models or not total.size:
@@ -305,11 +323,11 @@ class Injection:
         from numerics.emulation import OperandKey
 
         self._steps += 1
-        for name, tensor, storage, role in optimizer.stored_tensors():
+        for name, state, tensor, storage, role in optimizer.stored_tensors():
             module = name.rpartition(".")[0]
             models = self._models(role, module)
             when = [() if model.permanent else ("step", self._steps) for _, model in models]
-            drawings = [_Drawing(n, m, (name, role, *w), self.seed) for (n, m), w in zip(models, when, strict=True)]
+            drawings = [_Drawing(n, m, (name, role, state, *w), self.seed) for (n, m), w in zip(models, when, strict=True)]
             if not drawings:
                 continue
             drawn = _drawn(tuple(tensor.shape), storage.fmt, drawings)
@@ -340,13 +358,23 @@ def _codes_of(steps: NDArray[Any], fmt: Format, zeros: NDArray[Any] | None) -> N
 
 
 def _clipped(quantised: Quantised, clip: Clipping, key: OperandKey) -> Quantised:
-    values = quantised.values
-    bounded = clip.clip(key, values)
-    outside = bounded != values  # NaN as well
-    if not bool(outside.any()):
+    """An operand within its range, whose ends are rounded as the operand's own values are."""
+    if key not in clip.ranges:
         return quantised
-    steps = bounded if quantised.scale is None else bounded / quantised.scale
-    return replace(quantised, codes=torch.where(outside, steps.to(quantised.codes), quantised.codes))
+    codes, scale, fmt = quantised.codes, quantised.scale, quantised.rule.fmt
+    ends = []
+    for end in clip.ranges[key]:
+        steps = torch.as_tensor(end, dtype=codes.dtype, device=codes.device)
+        steps = steps if scale is None else steps / scale
+        if isinstance(fmt, BlockFormat):
+            ends.append(steps)
+        elif quantised.zero_point is not None:
+            ends.append(torch.round(steps))
+        else:
+            ends.append(quantize(steps, fmt, overflow="saturate"))
+    bounded = torch.where(torch.isnan(codes), torch.zeros_like(codes), codes)
+    bounded = torch.minimum(torch.maximum(bounded, ends[0]), ends[1])
+    return quantised if torch.equal(bounded, codes) else replace(quantised, codes=bounded)
 
 
 def _stepped(
@@ -426,6 +454,12 @@ def inject(
     kept = [model.target for model in models if model.target in ("optimizer_state", "master_weight")]
     if kept and not isinstance(optimizer, LowPrecisionOptimizer):
         raise InputError(f"optimizer: faults in {kept[0]!r} need an optimizer of numerics, got {type(optimizer).__name__}")
+    for model in models:
+        if model.bits == SCALE and model.target in ("optimizer_state", "master_weight", "accumulator"):
+            raise InputError(f"bits: faults strike the scales of operands, not those of {model.target!r}")
+    for guard in guards:
+        if guard.target in ("optimizer_state", "master_weight", "accumulator"):
+            raise InputError(f"protections: they guard operands that are read, not {guard.target!r}; got {type(guard).__name__}")
     context = emulation._context
     if context.injection is not None:
         raise InputError("emulation: has an injection at work; give all faults to one")

@@ -52,6 +52,7 @@ class BitFaults:
         modules: pattern of the paths of the modules whose operators use the tensors (``fnmatch``).
         operator: position of the operator among those of its module's forward, from 0, as in ``OperandKey``; None for all.
         operand: which operand of that role, as in ``OperandKey`` (``weight``, ``weight_2``, …); None for all.
+        call: which run of that operator in a forward pass, from 0; None for all.
         rate: probability that a bit fails (with ``burst``: that a burst begins at it).
         count: faulty bits in each tensor (with ``burst``: bursts).
         places: (element, bit) pairs; elements count through the tensor as the product takes it, its last axis summed along,
@@ -69,6 +70,7 @@ class BitFaults:
     modules: str = "*"
     operator: int | None = None
     operand: str | None = None
+    call: int | None = None
     rate: float | None = None
     count: int | None = None
     places: tuple[tuple[int, int], ...] | None = None

@@ -254,12 +254,3 @@ class Clipping(Protection):
             for given in inputs:
                 emulation(*given) if isinstance(given, tuple) else emulation(given)
         return cls(target=target, modules=modules, ranges=ranges)
-
-    def clip(self, key: OperandKey, values: torch.Tensor) -> torch.Tensor:
-        """The values of an operand within its range."""
-        import torch
-
-        if key not in self.ranges:
-            return values
-        low, high = self.ranges[key]
-        return torch.nan_to_num(values, nan=0.0, posinf=high, neginf=low).clamp(low, high)

@@ -215,6 +215,22 @@ def test_fingerprints_tell_networks_apart():
     assert first != fingerprint_of(numerics.emulate(module, "bf16"))
 
 
+def test_every_run_of_an_operator_has_its_activations():
+    layer = nn.Linear(3, 3)
+    module = nn.Sequential(layer, nn.ReLU(), layer)
+    network = NetworkUnderTest(numerics.emulate(module, "bf16"), torch.randn(4, 3))
+    sites = network.sites()
+    assert [(s.layer, s.role) for s in sites] == [("0", "activation"), ("0", "weight"), ("0@1", "activation")]
+    outcomes = [network.run_places(sites, [Place(number, 1, 15, 0)])[0].outcome for number in range(3)]
+    assert outcomes[0] != "masked"
+
+
+def test_scores_lie_between_0_and_1():
+    module, x = small()
+    with pytest.raises(InputError, match=r"^metric: expected scores from 0 to 1, got"):
+        NetworkUnderTest(numerics.emulate(module, "bf16"), x, metric=lambda outputs, labels: outputs[:, 0] * 100)
+
+
 def test_refusals(tmp_path):
     module, x = small()
     emulation = numerics.emulate(module, "bf16")
@@ -225,6 +241,10 @@ def test_refusals(tmp_path):
         ((emulation, x, [3]), r"^faults: faults: expected BitFaults, got int$"),
         ((emulation, x, BitFaults(target="gradient", rate=0.1)), r"a campaign runs inference; 'gradient' fails in training"),
         ((emulation, x, SingleBits(modules="7")), r"^faults: the network has no weight or activation in modules that match '7'$"),
+        (
+            (emulation, x, BitFaults(rate=0.1, modules="7")),
+            r"^faults: faults: the network has no weight in modules that match '7'$",
+        ),
         (("resnet", x, SingleBits()), r"^model: expected a torch\.nn\.Module, got str$"),
     ):
         with pytest.raises(InputError, match=text):

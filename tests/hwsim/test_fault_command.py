@@ -58,7 +58,7 @@ def test_rates(here, capsys):
         "accuracy.png", "campaign.sqlite", "results.csv", "summary.json",
     ]  # fmt: skip
     summary = json.loads((here / "one" / "summary.json").read_text())
-    assert [row["scenario"] for row in summary["scenarios"]] == ["0.001", "0.01"]
+    assert [row["scenario"] for row in summary["scenarios"]] == ["1e-3", "1e-2"]
     assert summary["metric"] == "agreement"
     # Two runs compare equal, on any number of workers, and one that goes on from nothing left changes nothing.
     assert run(capsys, *RATES, "--out", "two", "--workers", "2")[0] == 0

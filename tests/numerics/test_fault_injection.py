@@ -293,6 +293,34 @@ def test_sums_of_no_defined_order_are_refused():
         emulation(x)
 
 
+def test_sums_of_a_convolution_by_the_library_are_refused():
+    emulation = numerics.emulate(nn.Conv2d(1, 2, 3), "bf16").eval()
+    with inject(emulation, BitFaults(target="accumulator", rate=0.5)), pytest.raises(InputError, match="is not defined"):
+        emulation(torch.randn(1, 1, 5, 5))
+
+
+@pytest.mark.parametrize("options", [{"formats": {"accumulator": "bf16"}}, {"accumulation": "fp32"}])
+def test_block_formats_run_as_without_faults(options):
+    formats = {"weight": "mxfp8_e4m3", "activation": "mxfp8_e4m3", **options.get("formats", {})}
+    recipe = Recipe(name="mx", formats=formats, accumulation=options.get("accumulation"))
+    emulation = numerics.emulate(nn.Linear(64, 4), recipe).eval()
+    x = torch.randn(3, 64)
+    with torch.no_grad():
+        assert torch.equal(run(emulation, x)[0], emulation(x))
+
+
+def test_one_run_of_an_operator():
+    layer = nn.Linear(4, 4)
+    twice = nn.Sequential(layer, nn.ReLU(), layer)
+    emulation = numerics.emulate(twice, "bf16").eval()
+    _, both = run(emulation, torch.ones(1, 4), BitFaults(target="activation", places=((0, 15),)))
+    _, one = run(emulation, torch.ones(1, 4), BitFaults(target="activation", places=((0, 15),), call=1))
+    assert (len(both.hits), len(one.hits)) == (2, 1)
+    _, stored = run(emulation, torch.ones(1, 4), BitFaults(count=3))
+    assert [hit.faulty_bits for hit in stored.hits] == [3, 3]
+    assert stored.faulty_bits == 3
+
+
 # --- training -----------------------------------------------------------------------------------------------------------------
 
 
@@ -329,7 +357,7 @@ def test_state_keeps_its_format(state):
     _, injection, faulty = trained([BitFaults(target="optimizer_state", count=2, bits=(0,))], state=state, steps=1)
     _, _, clean = trained([], state=state, steps=1)
     hits = iter(injection.hits)
-    for (_, struck, storage, role), (_, before, _, _) in zip(faulty.stored_tensors(), clean.stored_tensors(), strict=True):
+    for (_, _, struck, storage, role), (_, _, before, _, _) in zip(faulty.stored_tensors(), clean.stored_tensors(), strict=True):
         if role == "master_weight":
             continue
         at = next(hits).faults.elements
@@ -379,6 +407,11 @@ def test_bad_injections():
     ):
         pass
     with inject(emulation, []), pytest.raises(InputError, match="has an injection at work"), inject(emulation, []):
+        pass
+    layer = nn.Linear(2, 2)
+    optimizer = AdamW(layer.named_parameters())
+    scale = BitFaults(target="optimizer_state", rate=0.1, bits="scale")
+    with pytest.raises(InputError, match="not those of 'optimizer_state'"), inject(emulation, scale, optimizer=optimizer):
         pass
     with inject(emulation, BitFaults(rate=0.1, bits="scale")), pytest.raises(InputError, match="has no scale"):
         emulation(x)

@@ -169,12 +169,18 @@ def test_layers_can_be_hardened():
     assert left["0"] == 0 < left["2"]
 
 
-def test_ranges_keep_activations_in_bounds():
-    emulation, x = emulated("bf16")
+@pytest.mark.parametrize("fmt", ["bf16", "fp16", "e4m3fn", "int8"])
+def test_ranges_leave_a_run_without_faults_alone(fmt):
+    emulation, x = emulated(fmt)
     guard = Clipping.observed(emulation, [x])
     clean, _ = outputs(emulation, x, [])
     same, _ = outputs(emulation, x, [], guard)
     assert torch.equal(same, clean)
+
+
+def test_ranges_keep_activations_in_bounds():
+    emulation, x = emulated("bf16")
+    guard = Clipping.observed(emulation, [x])
     faults = BitFaults(target="activation", modules="2", bits=(14,), rate=0.05)
     wild, injection = outputs(emulation, x, faults)
     kept, _ = outputs(emulation, x, faults, guard)
@@ -187,6 +193,9 @@ def test_ranges_keep_activations_in_bounds():
 
 
 def test_refusals():
+    emulation, _ = emulated()
+    with pytest.raises(InputError, match=r"^protections: they guard operands that are read, not 'accumulator'; got Hardening$"):
+        outputs(emulation, None, [], Hardening(target="accumulator"))
     with pytest.raises(InputError, match=r"^data_bits: expected 8, 16, 32 or 64, got 24$"):
         SecdedWords(data_bits=24)
     with pytest.raises(InputError, match=r"^on_detected: unknown name 'drop'"):
