@@ -194,8 +194,8 @@ class Injection:
         shared = quantised.rule.scaling.granularity
         if shared in ("group", "tile") and any(d.model.bits == SCALE for d in drawings):
             raise InputError(
-                f"bits: the scales of {key.role} of module {key.module!r} are those of a {shared}; faults strike those of tensors, "
-                "channels and block formats"
+                f"bits: the scales of {key.role} of module {key.module!r} are those of a {shared}; faults strike those of "
+                "tensors, channels and block formats"
             )
         if scale is not None:
             scale, scale_faults = _scale(scale, drawings)
