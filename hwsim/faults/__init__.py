@@ -16,6 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hwsim.faults.campaign import Campaign, SingleBits
+    from hwsim.faults.fingerprint import (
+        FingerprintTest,
+        HeadCost,
+        SelfTestingNetwork,
+        SelfTestResult,
+        SelfTestRun,
+        fit_fingerprint,
+        head_cost,
+        self_test,
+    )
+    from hwsim.faults.front_module import FrontedNetwork, FrontModule, FrontTraining, train_front_module
     from hwsim.faults.looks import LookPlan
     from hwsim.faults.network import (
         FaultSite,
@@ -56,6 +67,22 @@ _HOME = {
     "campaign": (
         "Campaign",
         "SingleBits",
+    ),
+    "fingerprint": (
+        "FingerprintTest",
+        "HeadCost",
+        "SelfTestResult",
+        "SelfTestRun",
+        "SelfTestingNetwork",
+        "fit_fingerprint",
+        "head_cost",
+        "self_test",
+    ),
+    "front_module": (
+        "FrontModule",
+        "FrontTraining",
+        "FrontedNetwork",
+        "train_front_module",
     ),
     "looks": ("LookPlan",),
     "network": (
@@ -125,6 +152,11 @@ __all__ = [
     "CampaignResult",
     "FailedBits",
     "FaultSite",
+    "FingerprintTest",
+    "FrontModule",
+    "FrontTraining",
+    "FrontedNetwork",
+    "HeadCost",
     "Interval",
     "LeakyCells",
     "LookPlan",
@@ -138,6 +170,9 @@ __all__ = [
     "RetentionCurve",
     "SamplingPlan",
     "ScaledEnergy",
+    "SelfTestResult",
+    "SelfTestRun",
+    "SelfTestingNetwork",
     "SingleBits",
     "SramCurve",
     "Stratum",
@@ -150,9 +185,11 @@ __all__ = [
     "cost_of",
     "curve_names",
     "duplication_cost",
+    "fit_fingerprint",
     "get_curve",
     "get_retention",
     "hardening_cost",
+    "head_cost",
     "mean_interval",
     "paired_difference",
     "parity_cost",
@@ -161,9 +198,11 @@ __all__ = [
     "retention_names",
     "sample_size",
     "secded_cost",
+    "self_test",
     "stratified_mean",
     "stratified_proportion",
     "stratified_sample_size",
+    "train_front_module",
     "wilson",
 ]
 
