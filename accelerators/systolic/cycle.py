@@ -172,18 +172,7 @@ def simulate_matmul(
             that does not take the operands, a fault outside the array or its registers.
     """
     x, y = _array(a, "a"), _array(b, "b")
-    if (
-        x.ndim not in (2, 3)
-        or x.ndim != y.ndim
-        or x.shape[-1] != y.shape[-2]
-        or x.shape[:-2] != y.shape[:-2]
-        or 0 in x.shape + y.shape
-    ):
-        raise InputError(
-            f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}"
-        )
-    if not isinstance(cycles_per_mac, int | np.integer) or cycles_per_mac < 1:
-        raise InputError(f"cycles_per_mac: expected an integer ≥ 1, got {cycles_per_mac!r}")
+    check_product(x, y, cycles_per_mac)
     formats = get_format(a_format), get_format(b_format)
     left, right = _Operand.of(x, formats[0], "a"), _Operand.of(y, formats[1], "b")
     if accumulator is None:
@@ -205,6 +194,26 @@ def simulate_matmul(
         if fault.cycle is not None and fault.cycle >= run.cycles:
             raise InputError(f"cycle: the run has cycles 0 to {run.cycles - 1}, got {fault.cycle}")
     return replace(run, outputs=returned(run.outputs if x.ndim == 3 else run.outputs[0], found))
+
+
+def check_product(x: NDArray[Any], y: NDArray[Any], cycles_per_mac: Any) -> None:
+    """See that arrays are (m, k) and (k, n), or as many of both, and that a MAC takes whole cycles.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if (
+        x.ndim not in (2, 3)
+        or x.ndim != y.ndim
+        or x.shape[-1] != y.shape[-2]
+        or x.shape[:-2] != y.shape[:-2]
+        or 0 in x.shape + y.shape
+    ):
+        raise InputError(
+            f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}"
+        )
+    if not isinstance(cycles_per_mac, int | np.integer) or cycles_per_mac < 1:
+        raise InputError(f"cycles_per_mac: expected an integer ≥ 1, got {cycles_per_mac!r}")
 
 
 def control_cycles(m: int, n: int, k: int, *, array: ArraySpec, batch: int = 1, cycles_per_mac: int = 1) -> int:

@@ -117,31 +117,37 @@ class ArrayUnit:
         from accelerators.systolic.cycle import control_cycles, simulate_matmul
         from numerics.mac import returned
 
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        rows, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-        if 0 in (*batch, rows, k, n):
-            return returned(np.zeros((*batch, rows, n)), accumulator)
-        if b.ndim == 2:
-            # One matrix for all: the rows of the batch are rows of one product.
-            left, right = a.reshape(1, -1, k), b[None]
-        else:
-            left = np.broadcast_to(a, (*batch, rows, k)).reshape(-1, rows, k)
-            right = np.broadcast_to(b, (*batch, k, n)).reshape(-1, k, n)
-        count, m = left.shape[:2]
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        if 0 in (*shape, a.shape[-1]):
+            return returned(np.zeros(shape), accumulator)
+        left, right = as_products(a, b)
+        (count, m, k), n = left.shape, right.shape[-1]
         mac = self.spec.mac_format(a_format.name, b_format.name)
         # Several products an element makes in a cycle are made one after another here.
         steps = 1 if mac is None else math.ceil(mac.cycles_per_mac)
-        formats = [_widened(v, fmt) for v, fmt in ((left, a_format), (right, b_format))]
+        formats = [widened(v, fmt) for v, fmt in ((left, a_format), (right, b_format))]
         length = control_cycles(m, n, k, array=self.spec.array, batch=count, cycles_per_mac=steps) if self.faults else 0
         run = simulate_matmul(
             left, right, array=self.spec.array, a_format=formats[0], b_format=formats[1], accumulator=accumulator,
             cycles_per_mac=steps, faults=[f for f in self.faults if f.cycle is None or f.cycle < length],
         )  # fmt: skip
         self.products.append(ArrayProduct(module, (count, m, n, k), replace(run, outputs=run.outputs[:0])))
-        return run.outputs.reshape(*batch, rows, n)
+        return run.outputs.reshape(shape)
 
 
-def _widened(values: Any, fmt: Format) -> Format:
+def as_products(a: Any, b: Any) -> tuple[Any, Any]:
+    """Arrays (…, M, K) and (…, K, N) that broadcast, as products one after the other: (count, m, k) and (count, k, n)."""
+    import numpy as np
+
+    batch, k = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-1]
+    if b.ndim == 2:
+        # One matrix for all: the rows of the batch are rows of one product.
+        return a.reshape(1, -1, k), b[None]
+    left = np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, a.shape[-2], k)
+    return left, np.broadcast_to(b, (*batch, *b.shape[-2:])).reshape(-1, k, b.shape[-1])
+
+
+def widened(values: Any, fmt: Format) -> Format:
     """The format, or that of one bit more where integers do not fit it."""
     if isinstance(fmt, IntFormat) and not (fmt.code_min <= values.min() and values.max() <= fmt.code_max):
         return IntFormat(f"int{fmt.bits + 1}", fmt.bits + 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from accelerators.systolic.emulation import _widened
+from accelerators.systolic.emulation import as_products, widened
 from accelerators.systolic.spec import SystolicSpec
 
 if TYPE_CHECKING:
@@ -62,17 +62,11 @@ class FaultyArrayUnit:
         from accelerators.systolic.mapped_faults import faulty_matmul, run_cycles
         from numerics.mac import returned
 
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        rows, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-        if 0 in (*batch, rows, k, n):
-            return returned(np.zeros((*batch, rows, n)), accumulator)
-        if b.ndim == 2:
-            # One matrix for all: the rows of the batch are rows of one product.
-            left, right = a.reshape(1, -1, k), b[None]
-        else:
-            left = np.broadcast_to(a, (*batch, rows, k)).reshape(-1, rows, k)
-            right = np.broadcast_to(b, (*batch, k, n)).reshape(-1, k, n)
-        count, m = left.shape[:2]
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        if 0 in (*shape, a.shape[-1]):
+            return returned(np.zeros(shape), accumulator)
+        left, right = as_products(a, b)
+        (count, m, k), n = left.shape, right.shape[-1]
         mac = self.spec.mac_format(a_format.name, b_format.name)
         steps = 1 if mac is None else math.ceil(mac.cycles_per_mac)
         faults = list(self.faults)
@@ -81,10 +75,10 @@ class FaultyArrayUnit:
             faults = [f for f in faults if not isinstance(f, Fault) or f.cycle is None or f.cycle < length]
         layout = self._layout(module, count, m, n, k) if any(isinstance(f, BufferFault) for f in faults) else None
         found = faulty_matmul(
-            left, right, faults, array=self.spec.array, a_format=_widened(left, a_format), b_format=_widened(right, b_format),
+            left, right, faults, array=self.spec.array, a_format=widened(left, a_format), b_format=widened(right, b_format),
             accumulator=accumulator, cycles_per_mac=steps, layout=layout,
         )  # fmt: skip
-        return found.reshape(*batch, rows, n)
+        return found.reshape(shape)
 
     def _layout(self, module: str, batch: int, m: int, n: int, k: int) -> TileLayout:
         for layout in self.layouts.get(module, ()):

@@ -31,6 +31,7 @@ from accelerators.systolic.cycle import (
     _in_fp32,
     _Operand,
     _sides,
+    check_product,
 )
 from accelerators.systolic.emulation import fold_accumulator
 from accelerators.systolic.faulty_sums import FaultySums, Side, Stored
@@ -82,18 +83,7 @@ def faulty_matmul(
             another product.
     """
     x, y = _array(a, "a"), _array(b, "b")
-    if (
-        x.ndim not in (2, 3)
-        or x.ndim != y.ndim
-        or x.shape[-1] != y.shape[-2]
-        or x.shape[:-2] != y.shape[:-2]
-        or 0 in x.shape + y.shape
-    ):
-        raise InputError(
-            f"a, b: expected (m, k) and (k, n), or a batch of both, without empty sides; got {x.shape} and {y.shape}"
-        )
-    if not isinstance(cycles_per_mac, int | np.integer) or cycles_per_mac < 1:
-        raise InputError(f"cycles_per_mac: expected an integer ≥ 1, got {cycles_per_mac!r}")
+    check_product(x, y, cycles_per_mac)
     formats = get_format(a_format), get_format(b_format)
     x, y = _numbers(x, formats[0], "a"), _numbers(y, formats[1], "b")
     found, plan = _accumulator(accumulator, formats, array)

@@ -92,6 +92,7 @@ class Coordinator:
                 self._fill()
                 finished, _ = wait(self._under_way, timeout=SIGNAL_EVERY_S, return_when=FIRST_COMPLETED)
                 self._collect(finished)
+                self._workers.watch()
                 update(self.done, " · ".join(filter(None, (self.note_text, self._workers.trouble()))))
                 end = self._look()
             if end is not None:

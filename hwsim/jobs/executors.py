@@ -26,6 +26,9 @@ COUNT_EVERY_S = 1.0
 # Start and stop of its batches, in turn: one small object to pickle, which Dask does not search for futures.
 Chunk: TypeAlias = "array[int]"
 
+DEATH_SHOWS_S = 5.0
+"""Time in which a pool must notice that one of its processes died, or its thread end once all did."""
+
 
 class Workers(ABC):
     """Runs chunks of one study.
@@ -59,6 +62,10 @@ class Workers(ABC):
     def deaths(self, error: BaseException) -> int:
         """Workers that died under a chunk lost with this error."""
         return 1
+
+    def watch(self) -> None:
+        """Called several times a second while chunks are under way: bring down what would hang for ever."""
+        return
 
     def trouble(self) -> str:
         """Why nothing may be going on, to be shown; empty where all is well."""
@@ -121,6 +128,7 @@ class LocalProcesses(_Remote):
         super().__init__(study)
         self._workers = workers
         self._pool = self._start()
+        self._death_s: float | None = None
 
     def slots(self) -> int:
         return self._workers
@@ -135,16 +143,39 @@ class LocalProcesses(_Remote):
     def submit(self, chunk: Chunk, *, with_kit: bool = False) -> Future[Reply]:
         return self._pool.submit(work, self.token, None, chunk)
 
+    def watch(self) -> None:
+        from multiprocessing.connection import wait
+
+        dead = wait([process.sentinel for process in self._processes()], timeout=0)
+        self._death_s = (self._death_s or time.monotonic()) if dead else None
+        if self._death_s is not None and time.monotonic() - self._death_s > DEATH_SHOWS_S:
+            self._kill(self._processes(), self._pool._result_queue)
+
+    def _processes(self) -> list[Any]:
+        return list((getattr(self._pool, "_processes", None) or {}).values())
+
+    @staticmethod
+    def _kill(processes: list[Any], results: Any) -> None:
+        """Kill a pool's processes so that its thread notices, also where one died with half of a result written: the thread then
+        waits for the other half as long as anybody, this process among them, could still write it."""
+        for process in processes:
+            process.kill()
+        if results is not None:
+            results._writer.close()
+
     def restart(self, reason: str) -> None:
         self.close(abandon=True)
-        self._pool = self._start()
+        self._pool, self._death_s = self._start(), None
 
     def close(self, *, abandon: bool) -> None:
-        processes = list((getattr(self._pool, "_processes", None) or {}).values())
+        processes, results = self._processes(), self._pool._result_queue
+        manager = getattr(self._pool, "_executor_manager_thread", None)
         self._pool.shutdown(wait=not abandon, cancel_futures=abandon)
         if abandon:
-            for process in processes:
-                process.kill()
+            self._kill(processes, results)
+            if manager is not None:
+                # Python would stumble over a thread that ends while this process exits.
+                manager.join(DEATH_SHOWS_S)
 
 
 class Borrowed(_Remote):

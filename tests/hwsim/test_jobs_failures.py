@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -16,6 +17,7 @@ import pytest
 from job_studies import plain, rows, value
 
 from hwsim.jobs import JobError, JobStore, Study, run_study
+from hwsim.jobs.executors import LocalProcesses
 
 quiet = partial(run_study, progress="silent")
 
@@ -78,6 +80,27 @@ def test_worker_killed_once_costs_nothing(tmp_path):
     assert summary.deaths >= 1
     assert summary.failed == 0
     assert values(tmp_path / "s") == all_but(200)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_worker_killed_with_half_a_result_written(tmp_path, monkeypatch, workers):
+    """The pool's thread waits for the other half, and with it everybody, were it not for a look at who is alive."""
+    monkeypatch.setattr("hwsim.jobs.executors.DEATH_SHOWS_S", 0.5)
+    study = failing(partial(job_studies.half_once, tmp_path, 60))
+    summary = quiet(study, store=tmp_path / "s", workers=workers)
+    assert summary.deaths >= 1
+    assert values(tmp_path / "s") == all_but(200)
+
+
+def test_pool_that_is_given_up_with_half_a_result_written(tmp_path):
+    pool = LocalProcesses(failing(partial(job_studies.half_once, tmp_path, 0)), workers=1)
+    pool.submit(array("q", [0, 1]))
+    (process,) = pool._processes()
+    process.join()
+    manager = pool._pool._executor_manager_thread
+    time.sleep(0.2)  # the thread is in the message by now
+    pool.close(abandon=True)
+    assert not manager.is_alive()
 
 
 @pytest.mark.parametrize("batch", [1, 8])
