@@ -109,6 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(result.to_dict(), indent=1, allow_nan=False))
         return 0
     _print(result, campaign.looks.margin, arguments, files)
+    if result.kind == "bits" and campaign.whole_passes_because:
+        print(f"each fault took a pass of the whole network; {campaign.whole_passes_because}")
     return 0
 
 

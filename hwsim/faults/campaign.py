@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 FIRST_BITS, FIRST_MAPS = 400, 30
 """Trials at the first look: single bits, and fault maps of each scenario."""
 
-BATCH_BITS, BATCH_MAPS = 64, 4
+BATCH_BITS, BATCH_BITS_INCREMENTAL, BATCH_MAPS = 64, 1024, 4
+"""Trials that a worker is given at a time: about a second's work at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +254,15 @@ class Campaign:
         """Trials that count as one towards a look: one map of every scenario."""
         return max(1, len(self.subject.scenarios))
 
+    @property
+    def whole_passes_because(self) -> str:
+        """Why each fault takes a pass of the emulation; empty where faults are run on what they change."""
+        if self.subject.single is None:
+            return "faults: a fault map strikes everything at once"
+        if self.subject.protections:
+            return "protections: they are checked in passes of the emulation"
+        return self.bench.network.whole_passes_because
+
     @cached_property
     def study(self) -> Study:
         """The campaign as numbered trials."""
@@ -265,7 +275,7 @@ class Campaign:
             setup=partial(_set_up, pickle.dumps(self.subject)),
             looks=looks,
             decide=self._decide,
-            batch=BATCH_BITS if bits else BATCH_MAPS,
+            batch=BATCH_MAPS if not bits else BATCH_BITS if self.whole_passes_because else BATCH_BITS_INCREMENTAL,
         )
 
     @cached_property

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import torch
 
+    from hwsim.faults.incremental import Incremental
     from numerics.emulation import Emulation, OperandKey
     from numerics.faults import BitFaults, Protection
 
@@ -22,6 +26,9 @@ Outcome = Literal["masked", "silent", "detected", "nan"]
 """``masked``: every bit of the outputs is as it was. ``detected``: a protection found a wrong word and could not correct it.
 ``nan``: an output is Inf or NaN where it was not. ``silent``: anything else, that is silent data corruption."""
 OUTCOMES: tuple[str, ...] = ("masked", "silent", "detected", "nan")
+
+GOLDEN_BYTES = 1 << 30
+"""Memory for what the layers of all images are without faults, to begin incremental runs from."""
 
 Metric = Callable[[Any, Any], Any]
 """(outputs, labels) → a score from 0 to 1 for each image."""
@@ -283,12 +290,17 @@ class NetworkUnderTest:
     ) -> list[PlaceOutcome]:
         """What single faulty bits do, each to its image, without what is beside it.
 
-        Faults in activations share passes where images do not depend on each other; each is held against the same image at the
-        same place of a pass without faults.
+        Where ``incremental`` takes the network, on what each fault changes. Otherwise in passes of the emulation, which faults in
+        activations share where images do not depend on each other; each is held against the same image at the same place of a
+        pass without faults. Both come to the same, bit for bit.
         """
         results: list[PlaceOutcome | None] = [None] * len(places)
+        if not protections:
+            self._run_incremental(sites, places, results)
         by_site: dict[tuple[int, str], list[int]] = {}
         for number, place in enumerate(places):
+            if results[number] is not None:
+                continue
             if sites[place.site].separable and not protections:
                 by_site.setdefault((place.site, place.kind), []).append(number)
             else:
@@ -299,6 +311,59 @@ class NetworkUnderTest:
                 for number, outcome in zip(part, self._run_some(sites, [places[n] for n in part], ()), strict=True):
                     results[number] = outcome
         return [outcome for outcome in results if outcome is not None]
+
+    @cached_property
+    def _incremental(self) -> Incremental | str:
+        """Runs on what a fault changes, or why there are none."""
+        import torch
+
+        from hwsim.faults.incremental import Incremental, Unsupported
+
+        images = self.inputs[0]
+        if len(self.inputs) != 1 or not isinstance(images, torch.Tensor) or images.dtype != torch.float32:
+            return "inputs: expected one tensor of 32-bit floats"
+        if images.ndim not in (2, 4) or any(x.device.type != "cpu" for x in (images, *self.emulation.module.parameters())):
+            return "inputs: expected (images, features) or (images, channels, rows, columns), on the CPU"
+        try:
+            found = Incremental(self.emulation, images, memory_bytes=GOLDEN_BYTES, in_turns=False)
+        except Unsupported as reason:
+            return str(reason)
+        if found.own_order:
+            return f"model: sums of {found.own_order[0]} are left to a library; a recipe with accumulation defines their order"
+        return found
+
+    @property
+    def whole_passes_because(self) -> str:
+        """Why single bits are run in whole passes of the emulation; empty where they are run on what they change."""
+        return self._incremental if isinstance(self._incremental, str) else ""
+
+    def _run_incremental(self, sites: Sequence[FaultSite], places: Sequence[Place], results: list[PlaceOutcome | None]) -> None:
+        """Fill in the outcomes that incremental runs find; the others stay None."""
+        import torch
+
+        from hwsim.faults.incremental import SiteFaults
+
+        engine = self._incremental
+        if isinstance(engine, str):
+            return
+        known = {site.key: number for number, site in enumerate(engine.sites)}
+        number_of = [None if site.call else known.get(site.key) for site in sites]
+        for kind in sorted({place.kind for place in places}):
+            chosen = [n for n, place in enumerate(places) if place.kind == kind and number_of[place.site] is not None]
+            if not chosen:
+                continue
+            some = [places[n] for n in chosen]
+            rows = np.array([(number_of[p.site], p.image, p.element, p.bit) for p in some], np.int64)
+            found = engine.run(SiteFaults.from_bits(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3], kind))
+            images = torch.from_numpy(rows[:, 1])
+            out = torch.from_numpy(found.outputs)
+            equal, broken, moved = compared(out, torch.from_numpy(engine.golden)[images])
+            scores = self._checked(self._metric(out, self.labels[images]))
+            for at, n in enumerate(chosen):
+                # What the emulation refuses, it shall say itself.
+                if not found.refused[at]:
+                    outcome = _worst(bool(equal[at]), bool(broken[at]), False)
+                    results[n] = PlaceOutcome(outcome, bool(moved[at]), float(scores[at]))
 
     def _run_some(
         self, sites: Sequence[FaultSite], places: Sequence[Place], protections: Sequence[Protection]

@@ -119,14 +119,15 @@ class Incremental:
     Args:
         emulation: of ``numerics.emulate``, put into eval mode.
         images: (images, channels, rows, columns) or (images, features), float32.
-        memory_bytes: for the golden maps; where they do not fit, images are run in turns.
+        memory_bytes: for the golden maps.
+        in_turns: whether images are run in turns where their golden maps do not fit.
 
     Raises:
-        Unsupported: an operator, a format or a scale that incremental runs do not take.
+        Unsupported: an operator, a format or a scale that incremental runs do not take; too little memory, without turns.
         InputError: no emulation, other images, a memory that holds no image.
     """
 
-    def __init__(self, emulation: Emulation, images: torch.Tensor, *, memory_bytes: int = 1 << 30) -> None:
+    def __init__(self, emulation: Emulation, images: torch.Tensor, *, memory_bytes: int = 1 << 30, in_turns: bool = True) -> None:
         import torch
 
         from numerics.emulation import Emulation as Emulated
@@ -144,9 +145,11 @@ class Incremental:
         self._images = images.detach().cpu()
         program = self._program
         each = 4 * program.golden_size
-        if memory_bytes < each:
-            raise InputError(f"memory_bytes: one image takes {each}, got {memory_bytes}")
         self._slots = min(len(images), int(memory_bytes) // each)
+        if not in_turns and self._slots < len(images):
+            raise Unsupported(f"images: {len(images)} golden maps take {each * len(images)} bytes, more than {memory_bytes}")
+        if not self._slots:
+            raise InputError(f"memory_bytes: one image takes {each}, got {memory_bytes}")
         self._maps = np.empty((self._slots, program.golden_size), np.float32)
         self._first = -1
         self._products = [(i, step.product) for i, step in enumerate(program.steps) if step.product is not None]
