@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.faults.looks import LookPlan
 from hwsim.faults.network import METRICS, FaultSite, Metric, NetworkUnderTest, Place
-from hwsim.faults.results import CampaignResult
+from hwsim.faults.results import CampaignResult, mean_score
 from hwsim.faults.sampling import SamplingPlan, Stratum
 from hwsim.faults.statistics import Interval, MeanMethod, Moments, mean_interval, stratified_proportion
 from hwsim.jobs import JobStore, RunSummary, Study, run_study
@@ -217,6 +219,7 @@ class Campaign:
         single = faults if isinstance(faults, SingleBits) else None
         scenarios = () if isinstance(faults, SingleBits) else _scenarios(faults)
         guards = (protections,) if isinstance(protections, Protection) else tuple(protections)
+        _check_metric(metric)
         self.subject = _Subject(_emulated(model, recipe), inputs, labels, metric, batch, single, scenarios, guards, seed)
         self.interval = interval
         self.bench = _Bench.of(self.subject)
@@ -231,8 +234,9 @@ class Campaign:
         )  # fmt: skip
         self._check_targets()
         for _, models in scenarios:
-            # What cannot fail in this network shows now and not in a worker.
-            self.bench.network.run_map(models, protections=guards, seed=map_seed(seed, 0))
+            # What cannot fail in this network shows now and not in a worker; what else this map breaks is its trial's to record.
+            with _only(InputError):
+                self.bench.network.run_map(models, protections=guards, seed=map_seed(seed, 0))
 
     def _check_targets(self) -> None:
         """See that every fault model meets a tensor of the network."""
@@ -304,26 +308,35 @@ class Campaign:
             "interval": self.interval,
         }
 
-    def _estimates(self, results: Iterable[tuple[int, Mapping[str, Any]]], level: float) -> list[Interval]:
-        """What the margin is asked of: the share of changed predictions, or each scenario's mean score."""
+    def _estimates(self, results: Iterable[tuple[int, Mapping[str, Any]]], level: float, stop: int) -> list[Interval]:
+        """What the margin is asked of: the share of changed predictions, or each scenario's mean score, after ``stop`` trials."""
+        rows = list(results)
+        failed = sorted(set(range(stop)) - {trial for trial, _ in rows})
         if self.bench.plan is not None:
             plan = self.bench.plan
-            rows = list(results)
             if not rows:
                 return []
-            stop = rows[-1][0] + 1
             strata = plan.trials(0, stop).strata
-            hits, trials = [0] * len(plan.strata), [0] * len(plan.strata)
+            hits, trials, lost = ([0] * len(plan.strata) for _ in range(3))
             for trial, row in rows:
                 hits[strata[trial]] += row["changed"]
                 trials[strata[trial]] += 1
-            return [stratified_proportion(hits, trials, plan.sizes, confidence=level)]
+            for trial in failed:
+                lost[strata[trial]] += 1
+            found = stratified_proportion(hits, trials, plan.sizes, confidence=level)
+            if failed:
+                every = [n + more for n, more in zip(trials, lost, strict=True)]
+                worst = [n + more for n, more in zip(hits, lost, strict=True)]
+                some = [stratified_proportion(n, every, plan.sizes, confidence=level) for n in (hits, worst)]
+                found = found.reaching(*some)
+            return [found]
         scores: list[list[float]] = [[] for _ in self.subject.scenarios]
-        for trial, row in results:
+        for trial, row in rows:
             scores[trial % self._each].append(row["score"])
+        unknown = Counter(trial % self._each for trial in failed)
         return [
-            mean_interval(Moments.of(values), confidence=level, method=self.interval, bounds=(0, 1))
-            for values in scores
+            mean_score(values, unknown[number], confidence=level, method=self.interval)
+            for number, values in enumerate(scores)
             if len(values) > 1
         ]
 
@@ -335,7 +348,7 @@ class Campaign:
 
     def _decide(self, results: Iterable[tuple[int, Mapping[str, Any]]], size: int) -> bool:
         look = self.looks.sizes.index(size // self._each)
-        found = self._estimates(results, self._levels[look])
+        found = self._estimates(results, self._levels[look], size)
         return len(found) == max(1, len(self.subject.scenarios)) and all(self.looks.stops(interval) for interval in found)
 
     # --- running ----------------------------------------------------------------------------------------------------------------
@@ -382,7 +395,7 @@ class Campaign:
             if opened.key != self.study.identity()["study"]:
                 raise InputError(f"store: {store} is of another campaign")
             rows = list(opened.results())
-            failures = [(f.trial, f.error) for f in opened.failures(final=True)]
+            failures = [{"trial": f.trial, "error": f.error, **self._tried(f.trial)} for f in opened.failures(final=True)]
             end = opened.end
         done = (end if end is not None else len(rows) + len(failures)) // self._each
         look = max((n for n, size in enumerate(self.looks.sizes) if size <= done), default=0)
@@ -402,6 +415,14 @@ class Campaign:
             interval=self.interval,
             description=self.description,
         )
+
+    def _tried(self, trial: int) -> dict[str, Any]:
+        """What a trial tries, as far as estimates tell trials apart."""
+        if self.bench.plan is None:
+            return {"scenario": self.subject.scenarios[trial % self._each][0]}
+        (place,) = self.bench.places(range(trial, trial + 1))
+        site = self.bench.sites[place.site]
+        return {"layer": site.layer, "target": site.key.role, "bit": place.bit}
 
     @property
     def _strata(self) -> dict[tuple[str, str, int], int]:
@@ -492,6 +513,30 @@ def _emulated(model: Any, recipe: str | Path | Recipe | None) -> Emulation:
     if recipe is None:
         raise InputError("recipe: a module that is not emulated needs number formats (such as 'int8')")
     return numerics.emulate(model, recipe).eval()
+
+
+@contextmanager
+def _only(kind: type[Exception]) -> Iterator[None]:
+    """Errors of one kind go through."""
+    try:
+        yield
+    except kind:
+        raise
+    except Exception:
+        return
+
+
+def _check_metric(metric: Any) -> None:
+    """See that a metric of the user's own can go to other processes."""
+    if isinstance(metric, str):
+        return
+    try:
+        pickle.dumps(metric)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        name = getattr(metric, "__qualname__", type(metric).__name__)
+        raise InputError(
+            f"metric: expected a function at the top level of a module, which workers can import; got {name}"
+        ) from None
 
 
 def _scenarios(faults: Any) -> tuple[tuple[str, tuple[BitFaults, ...]], ...]:

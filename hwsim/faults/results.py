@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -41,7 +42,8 @@ class CampaignResult:
     Attributes:
         kind: ``bits`` for one faulty bit a trial, ``maps`` for one fault map a trial on all images.
         trials: rows in trial order; ``BIT_COLUMNS`` or ``MAP_COLUMNS``. No times, so that two runs compare equal.
-        failures: trials that could not be evaluated: (trial, error).
+        failures: trials that could not be evaluated: ``trial``, ``error`` and what was tried (``layer``, ``target``, ``bit``; or
+            ``scenario``). Estimates leave them out; intervals reach from where all of them would be one extreme to the other.
         rates_of: of fault maps: scenario → the bit-error rate of its faults, where they share one.
         strata: of single bits: (layer, target, bit) → bits of the network in it.
         images: in the data.
@@ -55,7 +57,7 @@ class CampaignResult:
 
     kind: str
     trials: Sequence[Mapping[str, Any]]
-    failures: Sequence[tuple[int, str]]
+    failures: Sequence[Mapping[str, Any]]
     strata: Mapping[tuple[str, str, int], int]
     rates_of: Mapping[str, float]
     images: int
@@ -91,8 +93,10 @@ class CampaignResult:
             if name not in known:
                 raise InputError(f"by: expected some of {', '.join(known)}, got {name!r}")
         counts: dict[tuple[str, str, int], dict[str, int]] = {
-            key: dict.fromkeys((*OUTCOMES, "changed", "trials"), 0) for key in self.strata
+            key: dict.fromkeys((*OUTCOMES, "changed", "trials", "failed"), 0) for key in self.strata
         }
+        for failure in self.failures:
+            counts[failure["layer"], failure["target"], failure["bit"]]["failed"] += 1
         for trial in self.trials:
             count = counts[trial["layer"], trial["target"], trial["bit"]]
             count["trials"] += 1
@@ -111,16 +115,26 @@ class CampaignResult:
             }
             for name in (*OUTCOMES, "changed"):
                 if sum(trials):
-                    found = self._share([counts[key][name] for key in keys], trials, [self.strata[key] for key in keys])
-                    row |= _columns(name, found)
+                    row |= _columns(name, self._share(name, keys, counts))
             rows.append(row)
         return rows
 
-    def _share(self, hits: list[int], trials: list[int], bits: list[int]) -> Interval:
-        places = [number * self.images for number in bits]
-        if len(hits) == 1:
-            return wilson(hits[0], trials[0], confidence=self.level, population=places[0])
-        return stratified_proportion(hits, trials, places, confidence=self.level)
+    def _share(
+        self, name: str, keys: Sequence[tuple[str, str, int]], counts: Mapping[tuple[str, str, int], Mapping[str, int]]
+    ) -> Interval:
+        hits, trials, failed = ([counts[key][what] for key in keys] for what in (name, "trials", "failed"))
+        places = [self.strata[key] * self.images for key in keys]
+
+        def share(hits: list[int], trials: list[int]) -> Interval:
+            if len(hits) == 1:
+                return wilson(hits[0], trials[0], confidence=self.level, population=places[0])
+            return stratified_proportion(hits, trials, places, confidence=self.level)
+
+        found = share(hits, trials)
+        if not any(failed):
+            return found
+        every = [n + f for n, f in zip(trials, failed, strict=True)]
+        return found.reaching(share(hits, every), share([h + f for h, f in zip(hits, failed, strict=True)], every))
 
     # --- fault maps -------------------------------------------------------------------------------------------------------------
 
@@ -135,18 +149,20 @@ class CampaignResult:
         by_scenario: dict[str, list[Mapping[str, Any]]] = {}
         for each in self.trials:
             by_scenario.setdefault(each["scenario"], []).append(each)
+        failed = Counter(failure["scenario"] for failure in self.failures)
         rows = []
         for name, trials in by_scenario.items():
             values = [float(trial["score"]) for trial in trials]
             row: dict[str, Any] = {"scenario": name, "trials": len(trials)}
-            row |= _columns(
-                "score", mean_interval(Moments.of(values), confidence=self.level, method=self.interval, bounds=(0, 1))
-            )
+            row |= _columns("score", mean_score(values, failed[name], confidence=self.level, method=self.interval))
             row["drop"] = self.golden_score - row["score"]
             row["drop_low"], row["drop_high"] = self.golden_score - row["score_high"], self.golden_score - row["score_low"]
             row["faulty_bits"] = sum(trial["faulty_bits"] for trial in trials) / len(trials)
             for outcome in OUTCOMES:
-                row |= _columns(outcome, wilson(sum(t["outcome"] == outcome for t in trials), len(trials), confidence=self.level))
+                hits, every = sum(t["outcome"] == outcome for t in trials), len(trials) + failed[name]
+                found = wilson(hits, len(trials), confidence=self.level)
+                least, most = (wilson(n, every, confidence=self.level) for n in (hits, hits + failed[name]))
+                row |= _columns(outcome, found.reaching(least, most) if failed[name] else found)
             row["changed"] = sum(t["changed"] for t in trials) / (len(trials) * self.images)
             rows.append(row)
         return rows
@@ -199,7 +215,7 @@ class CampaignResult:
             "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "kind": self.kind, "metric": self.metric,
             "golden_score": self.golden_score,
             "confidence": self.confidence, "images": self.images, "trials": len(self.trials),
-            "failures": [{"trial": trial, "error": error} for trial, error in self.failures],
+            "failures": [dict(failure) for failure in self.failures],
             "description": dict(self.description),
         }  # fmt: skip
         if self.kind == "bits":
@@ -219,6 +235,16 @@ class CampaignResult:
         from hwsim.views.faults import print_campaign
 
         print_campaign(self, most=most)
+
+
+def mean_score(values: Sequence[float], failed: int, *, confidence: float, method: MeanMethod) -> Interval:
+    """The mean of scores from 0 to 1, of which ``failed`` more are unknown."""
+
+    def mean(more: list[float]) -> Interval:
+        return mean_interval(Moments.of([*values, *more]), confidence=confidence, method=method, bounds=(0, 1))
+
+    found = mean([])
+    return found.reaching(mean([0.0] * failed), mean([1.0] * failed)) if failed else found
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:

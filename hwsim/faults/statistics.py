@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
@@ -51,6 +51,11 @@ class Interval:
     def covers(self, value: float) -> bool:
         """Whether ``value`` lies within, the ends included."""
         return self.low <= value <= self.high
+
+    def reaching(self, least: Interval, most: Interval) -> Interval:
+        """The same estimate, from the low end of one interval to the high end of another: where trials that came to nothing
+        counted as all the one, and all the other, extreme."""
+        return replace(self, low=min(self.low, least.low), high=max(self.high, most.high))
 
     def __str__(self) -> str:
         return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}] at {100 * self.confidence:g} %"

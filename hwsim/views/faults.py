@@ -81,7 +81,7 @@ def print_campaign(result: CampaignResult, *, most: int | None = 30, console: Co
     if result.metric == "agreement":
         lines.append("agreement: share of predictions that are those without faults; there were no labels")
     if result.failures:
-        lines.append(f"{counted(len(result.failures), 'trial')} could not be evaluated; the first: {result.failures[0][1]}")
+        lines.append(f"{counted(len(result.failures), 'trial')} could not be evaluated; the first: {result.failures[0]['error']}")
     for line in lines:
         console.print(Text(line, style="dim"))
 

@@ -215,7 +215,7 @@ def corrupt(x: Any, fmt: str | Format, faults: FaultMap, *, scale: Any = None, z
     """A tensor's values as they are read from codes with faults in them; all others stay bit for bit.
 
     Args:
-        x: values that the format holds, times ``scale``; numpy or torch.
+        x: values that the format holds, times ``scale``; numpy or torch, 16-bit floats among them.
         fmt: their format; no block format, whose codes ``numerics.encode`` gives: ``FaultMap.apply`` changes them.
         faults: in its codes.
         scale: what codes are multiplied by; broadcasts to x. A faulty element is its new code times its scale.
@@ -230,9 +230,17 @@ def corrupt(x: Any, fmt: str | Format, faults: FaultMap, *, scale: Any = None, z
     if is_tensor(x):
         import torch
 
-        host = [v.detach().cpu().numpy() if is_tensor(v) else v for v in (x, scale, zero_point)]
-        changed = corrupt(host[0], found, faults, scale=host[1], zero_point=host[2])
-        return torch.from_numpy(changed).to(x.device)
+        narrow = (torch.bfloat16, torch.float16)
+        host = [
+            (v.float() if v.dtype in narrow else v).detach().cpu().numpy() if is_tensor(v) else v for v in (x, scale, zero_point)
+        ]
+        struck = torch.from_numpy(corrupt(host[0], found, faults, scale=host[1], zero_point=host[2]))
+        back = struck.to(x.device, x.dtype)
+        if x.dtype in narrow and not torch.equal(back.float().nan_to_num(), struck.to(x.device).nan_to_num()):
+            raise InputError(
+                f"x: {found.name!r} has values that {str(x.dtype).removeprefix('torch.')} does not hold; expected float32"
+            )
+        return back
     result = np.array(x)
     faults.check(result.size)
     if not len(faults):

@@ -273,3 +273,54 @@ def test_refusals(tmp_path):
         result.scores()
     with pytest.raises(InputError, match=r"^by: expected some of layer, target, bit, got 'image'$"):
         result.rates("image")
+
+
+def refusing(outputs, labels):
+    """A metric that raises where outputs are far out."""
+    if float(outputs.abs().max()) > 3:
+        raise ValueError("outputs too large")
+    return (outputs.argmax(-1) == labels).float()
+
+
+def test_intervals_reach_over_what_failed(tmp_path):
+    module, x = small()
+    recipe = Recipe(name="narrow", formats={"weight": "e4m3fn", "activation": "e4m3fn"})
+    campaign = Campaign(module, x, SingleBits(), "accuracy", recipe=recipe, margin=0.001, maximum=10**6)
+    strict = Campaign(module, x, SingleBits(), refusing, recipe=recipe, margin=0.001, maximum=10**6)
+    whole = campaign.run(tmp_path / "all", progress="silent")
+    part = strict.run(tmp_path / "part", progress="silent", retries=0)
+    assert 0 < len(part.failures) < len(whole.trials)
+    assert len(part.trials) + len(part.failures) == len(whole.trials)
+    lost = {failure["trial"] for failure in part.failures}
+    assert [row for row in whole.trials if row["trial"] not in lost] == list(part.trials)
+    for by in ((), ("layer",), ("layer", "target", "bit")):
+        for row, truth in zip(part.rates(*by), whole.rates(*by), strict=True):
+            assert row["trials"] <= truth["trials"]
+            if "changed" in row:
+                # Every place was tried: what is open is what failed, and no more.
+                assert row["changed_low"] <= truth["changed"] <= row["changed_high"]
+    (total,), (truth,) = part.rates(), whole.rates()
+    hits, every = sum(row["changed"] for row in part.trials), len(whole.trials)
+    assert total["changed_low"] == pytest.approx(hits / every)
+    assert total["changed_high"] == pytest.approx((hits + len(lost)) / every)
+    assert part.to_dict()["failures"][0]["error"] == "ValueError: outputs too large"
+
+
+def test_scores_reach_over_maps_that_failed(tmp_path):
+    module, x = small()
+    models = {"rate": BitFaults(rate=0.02)}
+    recipe = Recipe(name="narrow", formats={"weight": "e4m3fn", "activation": "e4m3fn"})
+    arguments = {"recipe": recipe, "margin": 0.001, "maximum": 60, "interval": "student"}
+    strict = Campaign(module, x, models, refusing, **arguments).run(tmp_path / "part", progress="silent", retries=0)
+    assert 0 < len(strict.failures) < 60
+    assert {failure["scenario"] for failure in strict.failures} == {"rate"}
+    (row,) = strict.scores()
+    values = [trial["score"] for trial in strict.trials]
+    for extreme, end in ((0.0, "score_low"), (1.0, "score_high")):
+        assert abs(row[end] - extreme) <= abs(np.mean(values + [extreme] * len(strict.failures)) - extreme)
+
+
+def test_a_metric_must_travel():
+    module, x = small()
+    with pytest.raises(InputError, match=r"^metric: expected a function at the top level of a module, .*<lambda>$"):
+        Campaign(module, x, SingleBits(), lambda out, labels: out[:, 0] > 0, recipe="int8")

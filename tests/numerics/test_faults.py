@@ -232,3 +232,18 @@ def test_bad_places():
         corrupt(np.zeros(2, np.float32), "bf16", FaultMap.from_places([2], [0]))
     with pytest.raises(InputError, match=r"^burst\.axis: unknown name 'rows'"):
         Burst(2, "rows")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_torch_tensors_of_16_bits(dtype):
+    fmt = {"bfloat16": "bf16", "float16": "fp16"}[dtype]
+    x = torch.linspace(-3, 3, 64).to(getattr(torch, dtype))
+    faults = FaultMap.from_places(np.arange(64), np.arange(64) % 16)
+    found = corrupt(x, fmt, faults)
+    assert found.dtype == x.dtype
+    words = x.view(torch.int16).numpy().view(np.uint16) ^ (1 << (np.arange(64) % 16)).astype(np.uint16)
+    numbers = ~torch.isnan(found).numpy()
+    assert numbers.sum() > 50
+    assert np.array_equal(found.view(torch.int16).numpy().view(np.uint16)[numbers], words[numbers])
+    with pytest.raises(InputError, match=rf"^x: 'fp32' has values that {dtype} does not hold; expected float32$"):
+        corrupt(torch.ones(4, dtype=getattr(torch, dtype)), "fp32", FaultMap.from_places([0], [0]))
