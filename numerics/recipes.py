@@ -425,6 +425,11 @@ _NAMED = {
         uniform("bf16"),
         uniform("fp16"),
         uniform("int8", accumulator="int32"),
+        replace(
+            uniform("int8", accumulator="int32"),
+            name="int8_static",
+            scaling={"weight": Scaling("channel", update="static"), "activation": Scaling("tensor", update="static")},
+        ),
         uniform("int16", accumulator="int32"),
         Recipe("fp8", {"weight": "e4m3fn", "activation": "e4m3fn", "gradient": "e5m2", "accumulator": "fp32"}),
         Recipe("w8a16", {"weight": "int8", **_A16}, scaling={"weight": Scaling("channel")}),

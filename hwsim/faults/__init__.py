@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from hwsim.faults.fingerprint import (
         FingerprintTest,
         HeadCost,
-        SelfTestingNetwork,
         SelfTestResult,
         SelfTestRun,
+        SelfTestingNetwork,
         fit_fingerprint,
         head_cost,
         self_test,
     )
-    from hwsim.faults.front_module import FrontedNetwork, FrontModule, FrontTraining, train_front_module
+    from hwsim.faults.front_module import FrontModule, FrontTraining, FrontedNetwork, train_front_module
+    from hwsim.faults.incremental.engine import Incremental, IncrementalSite, Outcomes, SiteFaults
+    from hwsim.faults.incremental.recording import Unsupported
     from hwsim.faults.looks import LookPlan
     from hwsim.faults.network import (
         FaultSite,
@@ -84,6 +86,13 @@ _HOME = {
         "FrontedNetwork",
         "train_front_module",
     ),
+    "incremental.engine": (
+        "Incremental",
+        "IncrementalSite",
+        "Outcomes",
+        "SiteFaults",
+    ),
+    "incremental.recording": ("Unsupported",),
     "looks": ("LookPlan",),
     "network": (
         "FaultSite",
@@ -157,12 +166,15 @@ __all__ = [
     "FrontTraining",
     "FrontedNetwork",
     "HeadCost",
+    "Incremental",
+    "IncrementalSite",
     "Interval",
     "LeakyCells",
     "LookPlan",
     "MapOutcome",
     "Moments",
     "NetworkUnderTest",
+    "Outcomes",
     "Place",
     "PlaceOutcome",
     "ProtectedEnergy",
@@ -174,9 +186,11 @@ __all__ = [
     "SelfTestRun",
     "SelfTestingNetwork",
     "SingleBits",
+    "SiteFaults",
     "SramCurve",
     "Stratum",
     "Trials",
+    "Unsupported",
     "VoltagePlan",
     "WeakCells",
     "allocate",

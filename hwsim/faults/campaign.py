@@ -179,7 +179,7 @@ class Campaign:
             the agreement with the predictions without faults.
         faults: ``SingleBits``; or fault models that work together; or a mapping from a name to the models of one scenario.
         metric: ``accuracy``, or a function of a module (outputs, labels) → a score from 0 to 1 an image.
-        recipe: number formats of a module that is not emulated yet.
+        recipe: number formats of a module that is not emulated yet; static scales are calibrated on the data's inputs.
         protections: of the tensors, as for ``numerics.faults.inject``.
         margin: half the width of the interval that ends the campaign: of the share of faulty bits that change a prediction, or of
             each scenario's mean score.
@@ -220,7 +220,7 @@ class Campaign:
         scenarios = () if isinstance(faults, SingleBits) else _scenarios(faults)
         guards = (protections,) if isinstance(protections, Protection) else tuple(protections)
         _check_metric(metric)
-        self.subject = _Subject(_emulated(model, recipe), inputs, labels, metric, batch, single, scenarios, guards, seed)
+        self.subject = _Subject(_emulated(model, recipe, inputs), inputs, labels, metric, batch, single, scenarios, guards, seed)
         self.interval = interval
         self.bench = _Bench.of(self.subject)
         plan = self.bench.plan
@@ -498,7 +498,7 @@ class _Note:
         return ("changed " if bits else "score ") + ", ".join(shown) + (" …" if len(self.moments) > 3 else "") if shown else ""
 
 
-def _emulated(model: Any, recipe: str | Path | Recipe | None) -> Emulation:
+def _emulated(model: Any, recipe: str | Path | Recipe | None, inputs: Any) -> Emulation:
     import torch
 
     import numerics
@@ -512,7 +512,10 @@ def _emulated(model: Any, recipe: str | Path | Recipe | None) -> Emulation:
         raise InputError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if recipe is None:
         raise InputError("recipe: a module that is not emulated needs number formats (such as 'int8')")
-    return numerics.emulate(model, recipe).eval()
+    emulation = numerics.emulate(model, recipe).eval()
+    if any(scaling.update == "static" for scaling in emulation.recipe.scaling.values()):
+        numerics.calibrate(emulation, [tuple(inputs) if isinstance(inputs, list) else inputs])
+    return emulation
 
 
 @contextmanager

@@ -16,12 +16,12 @@ import hwsim
 import numerics
 from accelerators.systolic.cycle import Fault, simulate_matmul
 from accelerators.systolic.emulation import array_recipe
-from accelerators.systolic.faulty_unit import FaultyArrayUnit
-from accelerators.systolic.faulty_words import BufferFault, LineFault
-from accelerators.systolic.mapped_faults import faulty_matmul
+from accelerators.systolic.faults.products import faulty_matmul
+from accelerators.systolic.faults.tile_layout import Buffer, TileLayout, layer_layouts, product_layout
+from accelerators.systolic.faults.unit import FaultyArrayUnit
+from accelerators.systolic.faults.words import BufferFault, LineFault
 from accelerators.systolic.mapping import Nest, Shape
 from accelerators.systolic.spec import ArraySpec
-from accelerators.systolic.tile_layout import Buffer, TileLayout, layer_layouts, product_layout
 from numerics import InputError, decode, encode
 
 # --- wires ------------------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from faulty_cases import DATAFLOWS, KINDS, names_of, network, operands, random_a
 import numerics
 from accelerators.systolic.cycle import Fault, simulate_matmul
 from accelerators.systolic.emulation import ArrayUnit, array_recipe
-from accelerators.systolic.faulty_unit import FaultyArrayUnit
-from accelerators.systolic.fold_times import FoldTimes
-from accelerators.systolic.mapped_faults import faulty_matmul, run_cycles
+from accelerators.systolic.faults.fold_times import FoldTimes
+from accelerators.systolic.faults.products import faulty_matmul, run_cycles
+from accelerators.systolic.faults.unit import FaultyArrayUnit
 from accelerators.systolic.spec import ArraySpec, Timing
 from numerics import get_format
 

@@ -15,8 +15,8 @@ import hwsim
 import numerics
 from accelerators.systolic.cycle import Fault, registers, simulate_matmul
 from accelerators.systolic.emulation import ArrayUnit, array_recipe, fold_accumulator
-from accelerators.systolic.faulty_unit import FaultyArrayUnit
-from accelerators.systolic.mapped_faults import faulty_matmul
+from accelerators.systolic.faults.products import faulty_matmul
+from accelerators.systolic.faults.unit import FaultyArrayUnit
 from accelerators.systolic.spec import ArraySpec
 from numerics import matmul, quantize
 

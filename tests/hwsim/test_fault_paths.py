@@ -8,9 +8,10 @@ import torch
 from incremental_networks import DEFINED, emulated, networks
 from torch import nn
 
+import numerics
 from hwsim.faults import Campaign, SingleBits
 from hwsim.faults.network import NetworkUnderTest, Place
-from numerics import Recipe, emulate
+from numerics import Recipe
 from numerics.errors import InputError
 from numerics.faults import Parity
 from numerics.faults.models import KINDS
@@ -56,7 +57,7 @@ def test_campaigns_agree_too(tmp_path, monkeypatch):
 def test_why_a_campaign_takes_whole_passes():
     module, images = networks()["plain"]
     defined = next(iter(DEFINED.values()))
-    network = NetworkUnderTest(emulate(module.eval(), "bf16"), images)
+    network = NetworkUnderTest(numerics.emulate(module.eval(), "bf16"), images)
     assert "left to a library" in network.whole_passes_because
     network = NetworkUnderTest(emulated(nn.Sequential(module, nn.Tanh()), images, defined), images)
     assert "tanh" in network.whole_passes_because
@@ -80,3 +81,15 @@ def test_what_the_emulation_refuses_is_refused():
     with pytest.raises(InputError, match=r"^x: holds a NaN"):
         network.run_places(sites, [where])
     assert network.run_places(sites, [replace(where, bit=0)])[0].outcome in ("masked", "silent")
+
+
+def test_static_scales_are_calibrated_on_the_data(tmp_path):
+    module, images = networks()["plain"]
+    given = numerics.emulate(module.eval(), "int8_static")
+    numerics.calibrate(given, [images])
+    found = []
+    for number, (model, recipe) in enumerate([(module, "int8_static"), (given, None)]):
+        campaign = Campaign(model, images, SingleBits(), recipe=recipe, margin=0.1, maximum=400)
+        assert campaign.whole_passes_because == ""
+        found.append(list(campaign.run(tmp_path / f"{number}", progress="silent").trials))
+    assert found[0] == found[1]

@@ -295,6 +295,9 @@ def test_what_else_the_training_recipes_say():
     assert get_recipe("fp8_block").scaling_for("gradient") == Scaling("tile", (1, 128))
     assert get_recipe("nvfp4").rounding_for("gradient") == get_recipe("mxfp4").rounding_for("gradient") == "stochastic"
     assert get_recipe("int8_qat").gradient_estimator == "clipped"
+    assert get_recipe("int8_static").formats == get_recipe("int8").formats
+    assert get_recipe("int8_static").scaling_for("weight") == Scaling("channel", update="static")
+    assert get_recipe("int8_static").scaling_for("activation") == Scaling("tensor", update="static")
 
 
 @pytest.mark.parametrize(

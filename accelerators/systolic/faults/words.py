@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from accelerators.systolic.cycle import _code_bits
-from accelerators.systolic.faulty_sums import STUCK_0, STUCK_1, Side, Stored, Strike
-from accelerators.systolic.tile_layout import TileLayout
+from accelerators.systolic.faults.sums import STUCK_0, STUCK_1, Side, Stored, Strike
+from accelerators.systolic.faults.tile_layout import TileLayout
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def line_rows(faults: Sequence[LineFault], dataflow: str, lanes: dict[str, int],
     Raises:
         InputError: a wire that is not there.
     """
-    from accelerators.systolic.faulty_sums import HELD, STREAMED, TRANSPORT
+    from accelerators.systolic.faults.sums import HELD, STREAMED, TRANSPORT
 
     found = []
     for fault in faults:

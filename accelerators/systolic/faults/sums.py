@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from accelerators.systolic.fold_times import FoldTimes
+from accelerators.systolic.faults.fold_times import FoldTimes
 from accelerators.systolic.spec import ArraySpec
 from numerics.encoding import decode, encode
 from numerics.formats import Format
@@ -147,7 +147,7 @@ class FaultySums:
             table: faults as ``_cycle_kernels`` takes them, flips first.
             clean: gives columns of the right sums, (batch, length of ``left``, columns).
         """
-        from accelerators.systolic.faulty_folds import OutputStationaryFolds, StationaryFolds
+        from accelerators.systolic.faults.folds import OutputStationaryFolds, StationaryFolds
 
         folds = OutputStationaryFolds(self) if self.keeps_sums else StationaryFolds(self)
         stuck: list[Strike] = []
@@ -193,7 +193,7 @@ class FaultySums:
             strikes, stored: faults in sums, as ``_fault_kernels.chain`` takes them, with the row and the column of the sum last.
             drains: faults that results meet, one after the other, on their way out.
         """
-        from accelerators.systolic import _fault_kernels as kernels
+        from accelerators.systolic.faults import _fault_kernels as kernels
         from numerics._parallel import run_parts
 
         wide = left.shape[1] >= top.shape[1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelerators.systolic.faulty_sums import DRAIN, HELD, SHADOW, STREAMED, SUM, TRANSPORT, FaultySums, Stored, Strike
+from accelerators.systolic.faults.sums import DRAIN, HELD, SHADOW, STREAMED, SUM, TRANSPORT, FaultySums, Stored, Strike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,8 @@ from accelerators.systolic.spec import SystolicSpec
 
 if TYPE_CHECKING:
     from accelerators.systolic.device import SystolicArray
-    from accelerators.systolic.mapped_faults import AnyFault
-    from accelerators.systolic.tile_layout import TileLayout
+    from accelerators.systolic.faults.products import AnyFault
+    from accelerators.systolic.faults.tile_layout import TileLayout
     from hwsim.workload import Workload
     from numerics.accumulator import Accumulator
     from numerics.formats import Format
@@ -49,7 +49,7 @@ class FaultyArrayUnit:
         Raises:
             InputError: faulty words in a device whose buffers hold no tiles of a single product.
         """
-        from accelerators.systolic.tile_layout import layer_layouts
+        from accelerators.systolic.faults.tile_layout import layer_layouts
 
         return cls(device.spec, tuple(faults), {} if workload is None else layer_layouts(device, workload))
 
@@ -58,8 +58,8 @@ class FaultyArrayUnit:
         import numpy as np
 
         from accelerators.systolic.cycle import Fault
-        from accelerators.systolic.faulty_words import BufferFault
-        from accelerators.systolic.mapped_faults import faulty_matmul, run_cycles
+        from accelerators.systolic.faults.products import faulty_matmul, run_cycles
+        from accelerators.systolic.faults.words import BufferFault
         from numerics.mac import returned
 
         shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
@@ -85,6 +85,6 @@ class FaultyArrayUnit:
             if (layout.shape.batch, layout.shape.m, layout.shape.n, layout.shape.k) == (batch, m, n, k):
                 return layout
         from accelerators.systolic.device import SystolicArray
-        from accelerators.systolic.tile_layout import product_layout
+        from accelerators.systolic.faults.tile_layout import product_layout
 
         return product_layout(SystolicArray(self.spec), batch=batch, m=m, n=n, k=k)

@@ -10,7 +10,7 @@ the product itself. A register holds a known operand or sum in every cycle, so t
 - a result on its way out (``drain``).
 
 A stuck wire (``LineFault``) changes an operand as it enters the array; a faulty word of a buffer (``BufferFault``) those elements
-and sums that the mapping lays there (``accelerators.systolic.tile_layout``).
+and sums that the mapping lays there (``accelerators.systolic.faults.tile_layout``).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from accelerators.systolic.cycle import (
     check_product,
 )
 from accelerators.systolic.emulation import fold_accumulator
-from accelerators.systolic.faulty_sums import FaultySums, Side, Stored
-from accelerators.systolic.faulty_words import BufferFault, FaultyWords, LineFault, line_rows, struck
-from accelerators.systolic.fold_times import FoldTimes
+from accelerators.systolic.faults.fold_times import FoldTimes
+from accelerators.systolic.faults.sums import FaultySums, Side, Stored
+from accelerators.systolic.faults.tile_layout import TileLayout
+from accelerators.systolic.faults.words import BufferFault, FaultyWords, LineFault, line_rows, struck
 from accelerators.systolic.spec import ArraySpec
-from accelerators.systolic.tile_layout import TileLayout
 from numerics._product_operands import in_format
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError
