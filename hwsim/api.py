@@ -70,11 +70,15 @@ def loaders() -> dict[str, Callable[..., Workload]]:
     return load_group("hwsim.loaders")
 
 
-def load_workload(path: str | Path, *, batch: int | None = None) -> Workload:
-    """The workload in a file: ``.onnx``, SCALE-Sim's ``.csv``, ``.json``, or a suffix that another package registered.
+def load_workload(path: str | Path, *, batch: int | None = None, **options: Any) -> Workload:
+    """The workload in a file: ``.onnx``, SCALE-Sim's ``.csv``, ``.json``, ``.nir``, or a suffix that another package registered.
+
+    Args:
+        batch: samples at once.
+        options: what only some files leave open, such as ``steps`` and ``rate`` of a spiking network's input; None: left out.
 
     Raises:
-        InputError: no loader for the suffix, a file that cannot be read, a batch size where the file fixes it.
+        InputError: no loader for the suffix, a file that cannot be read, an option that such a file does not take.
     """
     suffix = Path(path).suffix.removeprefix(".").lower()
     if suffix not in loaders():
@@ -82,11 +86,11 @@ def load_workload(path: str | Path, *, batch: int | None = None) -> Workload:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     load = loaders()[suffix]
-    if batch is None:
-        return load(path)
-    if "batch" not in inspect.signature(load).parameters:
-        raise InputError(f"batch: a .{suffix} file fixes its own sizes; leave batch out")
-    return load(path, batch=batch)
+    given = {name: value for name, value in {"batch": batch, **options}.items() if value is not None}
+    for name in given:
+        if name not in inspect.signature(load).parameters:
+            raise InputError(f"{name}: a .{suffix} file leaves no such choice; leave {name} out")
+    return load(path, **given)
 
 
 def workload_from(
@@ -99,11 +103,12 @@ def workload_from(
     mode: Mode = "inference",
     values: bool = False,
     checkpoint: str | None = None,
+    **options: Any,
 ) -> Workload:
     """A workload by zoo name, file or ``package.module:callable``.
 
     The callable is given those of ``batch``, ``seq_len``, ``kv_len`` and ``phase`` that were set, and returns a workload or
-    ``(module, example_inputs)``.
+    ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``.
 
     Raises:
         InputError: an unknown model (nearest names listed), an option the model does not take, an error while tracing.
@@ -123,7 +128,10 @@ def workload_from(
         ):
             if used:
                 raise InputError(f"{key}: only PyTorch models can be traced with it; {model} is a file")
-        return load_workload(model, batch=batch)
+        return load_workload(model, batch=batch, **options)
+    for key, value in options.items():
+        if value is not None:
+            raise InputError(f"{key}: files of spiking networks (.nir) take it; {model} is none")
     from hwsim import zoo
 
     if ":" in model:

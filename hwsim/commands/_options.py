@@ -11,7 +11,7 @@ from typing import Any
 from hwsim.workload import Workload
 from numerics.errors import InputError
 
-MODEL_HELP = "zoo name (hwsim models), .onnx, SCALE-Sim .csv or .json file, or package.module:callable"
+MODEL_HELP = "zoo name (hwsim models), .onnx, .nir, SCALE-Sim .csv or .json file, or package.module:callable"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--values", action="store_true", help="trace on real tensors and record their densities")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of a zoo model (.pt or .safetensors); random otherwise")
+    spikes = parser.add_argument_group("spiking networks (.nir)")
+    spikes.add_argument("--input", metavar="FILE", help="events (.npz, .csv) that go in; seeded Poisson events otherwise")
+    spikes.add_argument("--steps", type=int, metavar="N", help="time steps (default: 100, or those of the events)")
+    spikes.add_argument("--rate", type=float, metavar="R", help="without events: spikes a neuron and step (default: 0.05)")
+    spikes.add_argument("--seed", type=int, metavar="S", help="of those events (default: 0)")
+    spikes.add_argument("--dt", type=float, metavar="SECONDS", help="length of a time step (default: 0.001)")
+
+
+SPIKING = {"input": "events", "steps": "steps", "rate": "rate", "seed": "seed", "dt": "dt_s"}
+"""Options of spiking networks → what a loader calls them."""
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +74,7 @@ def workload(arguments: argparse.Namespace) -> Workload:
             mode=arguments.mode,
             values=arguments.values,
             checkpoint=arguments.checkpoint,
+            **{name: getattr(arguments, option, None) for option, name in SPIKING.items()},
         )
     formats = getattr(arguments, "formats", None)
     return found.with_formats(formats) if formats else found
