@@ -13,5 +13,5 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 os.environ.setdefault("NO_COLOR", "1")
-for folder in ("accelerators", "hwsim", "numerics", "rtl"):
+for folder in ("accelerators", "hwsim", "neuromorphic", "numerics", "photonic", "rtl"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
