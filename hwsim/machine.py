@@ -55,6 +55,8 @@ class Machine(Generic[SpecT]):
     """The package whose folder ``specs`` holds the bundled specs."""
     fidelities: ClassVar[tuple[str, ...]] = ("analytic",)
     default_fidelity: ClassVar[str] = "analytic"
+    event_driven: ClassVar[bool] = False
+    """Whether it runs spiking networks, and those alone."""
     fittable: ClassVar[Mapping[str, Fittable]] = {}
     """Name of a fit, as under the spec's ``calibrated`` → its fields."""
 

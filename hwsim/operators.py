@@ -85,6 +85,11 @@ class Op:
         elif kind == "tuple[int, ...]":
             if not isinstance(value, tuple) or not all(_is_whole(number) and number >= least for number in value):
                 raise InputError(f"op {self.name!r}: {key} must hold integers ≥ {least}, got {value!r}")
+        elif kind == _STEPS:
+            if not isinstance(value, tuple) or not all(isinstance(part, tuple) for part in value):
+                raise InputError(f"op {self.name!r}: {key} must hold operators for each projection, got {value!r}")
+            if not all(isinstance(op, Matmul | Convolution | Reduction) for part in value for op in part):
+                raise InputError(f"op {self.name!r}: {key} must hold matmuls, convolutions and reductions")
         elif kind.startswith("tuple"):
             pairs = isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
             if not pairs or not all(_is_whole(number) for pair in value for number in pair):
@@ -103,6 +108,7 @@ class Op:
             f.name: getattr(self, f.name)
             for f in fields(self)
             if f.name not in _COMMON
+            and f.type != _STEPS
             and isinstance(getattr(self, f.name), int | tuple)
             and not isinstance(getattr(self, f.name), bool)
         }
@@ -124,6 +130,7 @@ class Op:
 
 
 _COMMON = frozenset(f.name for f in fields(Op))
+_STEPS = "tuple[tuple[Op, ...], ...]"
 
 
 @cache
@@ -479,20 +486,35 @@ class Collective(Op):
 class SpikingLayer(Op):
     """``neurons`` neurons driven for ``time_steps`` steps by ``sources`` presynaptic neurons.
 
-    ``event_rate`` is the mean number of spikes a source sends each step, ``fan_out`` the synapses a spike reaches.
+    ``fan_out`` is the mean number of synapses of a source, ``event_rate`` the mean number of spikes a source sends each step (each
+    source counted as often as it has synapses).
+
+    inputs: for each projection the spikes and its weights, then the neurons' state if any. outputs: the spikes.
+
+    A machine without events computes every synapse in every step (``hwsim.expansion``): ``dense`` holds, for each projection, the
+    operators of one step, the first of which reads the spikes (none: one product of all sources with a matrix); ``recurrent`` the
+    numbers of the projections whose spikes depend on this layer's, which cannot be computed before the step they belong to.
     """
 
     kind: ClassVar[str] = "spiking_layer"
     neurons: int
     sources: int
-    fan_out: int
+    fan_out: float
     time_steps: int
     event_rate: float = 1.0
+    recurrent: tuple[int, ...] = ()
+    dense: tuple[tuple[Op, ...], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.event_rate < float("inf"):
             raise InputError(f"op {self.name!r}: event_rate must be ≥ 0 spikes a step, got {self.event_rate!r}")
+        if not 0 <= self.fan_out < float("inf"):
+            raise InputError(f"op {self.name!r}: fan_out must be ≥ 0 synapses a spike, got {self.fan_out!r}")
+        if len(self.inputs) < 2 * len(self.dense):
+            raise InputError(f"op {self.name!r}: inputs: {len(self.dense)} projections need spikes and weights each")
+        if any(number >= max(1, len(self.dense)) for number in self.recurrent):
+            raise InputError(f"op {self.name!r}: recurrent: expected numbers of projections, got {self.recurrent!r}")
 
     @property
     def neuron_updates(self) -> int:
@@ -530,6 +552,9 @@ def op_to_dict(op: Op) -> dict[str, Any]:
         value = getattr(op, f.name)
         if value == f.default:
             continue
+        if f.type == _STEPS:
+            data[f.name] = [[op_to_dict(step) for step in part] for part in value]
+            continue
         data[f.name] = {"operands": list(value.operands), "accumulator": value.accumulator} if f.name == "formats" else value
     return data
 
@@ -558,6 +583,11 @@ def op_from_dict(data: Mapping[str, Any]) -> Op:
         if key not in known:
             raise unknown_name(f"op {data.get('name')!r}: field", key, known)
         values[key] = _tuples(value)
+    if "dense" in values:
+        parts = data["dense"]
+        if not isinstance(parts, list) or not all(isinstance(part, list) for part in parts):
+            raise InputError(f"op {data.get('name')!r}: dense must hold lists of operators, got {parts!r}")
+        values["dense"] = tuple(tuple(op_from_dict(step) for step in part) for part in parts)
     if isinstance(values.get("formats"), Mapping):
         formats = values["formats"]
         if set(formats) != {"operands", "accumulator"} or not isinstance(formats["operands"], list):

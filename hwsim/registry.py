@@ -25,9 +25,12 @@ def _bundled() -> dict[str, tuple[type[Device], Path]]:
     return {name: (cls, path) for cls in device_classes().values() for name, path in cls.bundled().items()}
 
 
-def device_names() -> list[str]:
-    """Names of the bundled devices."""
-    return sorted(_bundled())
+def device_names(*, event_driven: bool | None = None) -> list[str]:
+    """Names of the bundled devices, sorted; with ``event_driven`` only those that run spiking networks, or only the others."""
+    found = _bundled()
+    if event_driven is None:
+        return sorted(found)
+    return sorted(name for name, (cls, _) in found.items() if getattr(cls, "event_driven", False) is event_driven)
 
 
 def spec_file(name: str) -> Path:

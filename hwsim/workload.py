@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from hwsim.expansion import expand_attention
+from hwsim.expansion import expand_attention, expand_spiking
 from hwsim.operators import (
     FLOPS_PER_MAC,
     Attention,
@@ -21,6 +21,7 @@ from hwsim.operators import (
     Matmul,
     Op,
     OpFormats,
+    SpikingLayer,
     op_from_dict,
     op_to_dict,
 )
@@ -425,22 +426,29 @@ class Workload:
             found = kept.setdefault(key, found)
         return cast(T, found)
 
-    def expanded(self) -> Workload:
-        """A copy in which every composite (attention) is replaced by the matmuls and softmax it consists of."""
-        return self.derived("expanded", self._with_parts)
+    def expanded(self, *, attention: bool = True) -> Workload:
+        """A copy in which every composite is replaced by what it consists of: attention (unless it is left as it is) by matmuls
+        and softmax, a spiking layer by the dense products and neuron updates of its time steps."""
+        return self.derived("expanded" if attention else "expanded but for attention", lambda: self._with_parts(attention))
 
-    def _with_parts(self) -> Workload:
-        if not any(isinstance(op, Attention) for op in self.ops):
+    def _with_parts(self, attention: bool) -> Workload:
+        kinds = (Attention, SpikingLayer) if attention else (SpikingLayer,)
+        if not any(isinstance(op, kinds) for op in self.ops):
             return self
         tensors = dict(self.tensors)
         ops: list[Op] = []
         for op in self.ops:
-            if isinstance(op, Attention):
-                parts, more = expand_attention(op, self.tensors)
-                ops.extend(parts)
-                tensors.update({name: Tensor(name, shape, form, role) for name, shape, form, role in more})
+            new: Iterable[tuple[Any, ...]] = ()
+            if isinstance(op, Attention) and attention:
+                parts, new = expand_attention(op, self.tensors)
+            elif isinstance(op, SpikingLayer):
+                parts, new = expand_spiking(op, self.tensors)
             else:
-                ops.append(op)
+                parts = [op]
+            ops.extend(parts)
+            tensors.update(
+                {name: Tensor(name, shape, form, role, storage="".join(owner)) for name, shape, form, role, *owner in new}
+            )
         return replace(self, ops=tuple(ops), tensors=tensors)
 
     # --- files --------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ class TensorEngine(Machine[TensorEngineSpec]):
     # --- simulation ---------------------------------------------------------------------------------------------------
 
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
-        placed = workload.expanded() if self._spec.attention.kernel == "unfused" else workload
+        placed = workload.expanded(attention=self._spec.attention.kernel == "unfused")
         grouping = _with_epilogues if self._spec.fusion == "epilogue" else _one_by_one
         plan = schedule(placed, self._spec.memory.l2.retained_capacity_bytes, grouping=grouping)
         heads = [group.background[0] if group.matrix is None else group.matrix for group in plan.groups]

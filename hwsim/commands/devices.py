@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0
-    width = max(len(row["name"]) for row in rows)
+    width, kinds = (max(len(row[column]) for row in rows) for column in ("name", "kind"))
     for row in rows:
-        print(f"{row['name']:<{width}}  {row['kind']:<15}  {row['summary']}")
+        print(f"{row['name']:<{width}}  {row['kind']:<{kinds}}  {row['summary']}")
     return 0

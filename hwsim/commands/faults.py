@@ -12,8 +12,8 @@ from numerics.errors import InputError, nearest_names, unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from hwsim.faults.campaign import SingleBits
     from hwsim.faults.results import CampaignResult
+    from hwsim.faults.single_bits import SingleBits
     from numerics.faults import BitFaults, Protection
 
 SUMMARY = "What bit faults do to a model's predictions: by bit-error rate, or by layer and bit."
@@ -126,7 +126,7 @@ def _print(result: CampaignResult, margin: float, arguments: argparse.Namespace,
 
 
 def _faults(arguments: argparse.Namespace) -> SingleBits | dict[str, list[BitFaults]]:
-    from hwsim.faults.campaign import SingleBits
+    from hwsim.faults.single_bits import SingleBits
     from numerics.faults import BitFaults
 
     targets = []

@@ -15,18 +15,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwsim.faults.campaign import Campaign, SingleBits
+    from hwsim.faults.campaign import Campaign
     from hwsim.faults.fingerprint import (
         FingerprintTest,
         HeadCost,
+        SelfTestingNetwork,
         SelfTestResult,
         SelfTestRun,
-        SelfTestingNetwork,
         fit_fingerprint,
         head_cost,
         self_test,
     )
-    from hwsim.faults.front_module import FrontModule, FrontTraining, FrontedNetwork, train_front_module
+    from hwsim.faults.front_module import FrontedNetwork, FrontModule, FrontTraining, train_front_module
     from hwsim.faults.incremental.engine import Incremental, IncrementalSite, Outcomes, SiteFaults
     from hwsim.faults.incremental.recording import Unsupported
     from hwsim.faults.looks import LookPlan
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from hwsim.faults.results import CampaignResult
     from hwsim.faults.retention import RetentionCurve, get_retention, refresh_power_w, retention_names
     from hwsim.faults.sampling import SamplingPlan, Stratum, Trials
+    from hwsim.faults.single_bits import SingleBits
     from hwsim.faults.sizes import allocate, pilot_deviations, sample_size, stratified_sample_size
     from hwsim.faults.statistics import (
         Interval,
@@ -61,15 +62,13 @@ if TYPE_CHECKING:
         stratified_proportion,
         wilson,
     )
+    from hwsim.faults.trials import TrialCampaign
     from hwsim.faults.voltage import SramCurve, curve_names, get_curve
     from hwsim.faults.voltage_plan import ScaledEnergy, VoltagePlan
     from hwsim.faults.weak_cells import FailedBits, LeakyCells, WeakCells
 
 _HOME = {
-    "campaign": (
-        "Campaign",
-        "SingleBits",
-    ),
+    "campaign": ("Campaign",),
     "fingerprint": (
         "FingerprintTest",
         "HeadCost",
@@ -123,6 +122,7 @@ _HOME = {
         "Stratum",
         "Trials",
     ),
+    "single_bits": ("SingleBits",),
     "sizes": (
         "allocate",
         "pilot_deviations",
@@ -139,6 +139,7 @@ _HOME = {
         "stratified_proportion",
         "wilson",
     ),
+    "trials": ("TrialCampaign",),
     "voltage": (
         "SramCurve",
         "curve_names",
@@ -189,6 +190,7 @@ __all__ = [
     "SiteFaults",
     "SramCurve",
     "Stratum",
+    "TrialCampaign",
     "Trials",
     "Unsupported",
     "VoltagePlan",

@@ -31,7 +31,9 @@ COMPARISON_SCHEMA = "hwsim.comparison"
 
 def report_figures(report: Report) -> dict[str, Figure]:
     """Name → picture: time, energy, roofline, and each extra table for which a view is registered."""
-    figures = {"time": plot_time(report), "energy": plot_energy(report), "roofline": plot_roofline(report)}
+    figures = {"time": plot_time(report), "energy": plot_energy(report)}
+    if report.peak_macs_per_s:  # a machine of multiply-accumulates
+        figures["roofline"] = plot_roofline(report)
     for table, view in load_group(VIEWS).items():
         if report.tables.get(table) and (figure := view(report)) is not None:
             name = re.sub(r"[^\w.-]+", "_", table)

@@ -578,7 +578,7 @@ def test_a_bad_spec_is_one_clear_line(change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", device_names(event_driven=False))
 def test_every_bundled_device_runs_a_network_with_true_labels(name):
     from hwsim.api import workload_from
 

@@ -12,7 +12,7 @@ from hwsim.registry import device_names, get_device
 SHAPES = 100_000
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", device_names(event_driven=False))
 def test_the_slowest_network(benchmark, name):
     """The network of the zoo that takes this device longest; its name and time are in ``extra_info``."""
     import time

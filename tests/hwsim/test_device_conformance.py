@@ -35,7 +35,7 @@ def network():
     return Small(), torch.randn(2, 2, 4, 4)
 
 
-@pytest.fixture(params=device_names())
+@pytest.fixture(params=device_names(event_driven=False))
 def device(request):
     return get_device(request.param)
 

@@ -16,7 +16,7 @@ from hwsim.workload import Tensor, Workload, chain
 MODELS = ("resnet18", "mobilenet_v2", "gpt2", "mamba_130m", "dlrm")
 """Convolutions, depthwise ones, attention, a scan, embeddings."""
 
-DEVICES = device_names()
+DEVICES = device_names(event_driven=False)
 
 
 @st.composite

@@ -15,7 +15,8 @@ from torch import nn
 
 import numerics
 from hwsim.faults import Campaign, NetworkUnderTest, Place, SingleBits
-from hwsim.faults.campaign import fingerprint_of, map_seed
+from hwsim.faults.campaign import fingerprint_of
+from hwsim.faults.trials import map_seed
 from numerics import InputError, Recipe
 from numerics.faults import BitFaults, Hardening, Parity, SecdedWords
 
@@ -79,8 +80,8 @@ def test_intervals_cover_the_truth(tmp_path):
     outcomes = dict(zip(places, network.run_places(sites, places), strict=True))
     truth = np.mean([o.changed for o in outcomes.values()])
     assert 0.02 < truth < 0.5
-    from hwsim.faults.campaign import _sampling
     from hwsim.faults.looks import LookPlan
+    from hwsim.faults.single_bits import sampling_plan as _sampling
     from hwsim.faults.statistics import stratified_proportion
 
     covered = stopped = 0

@@ -1,0 +1,373 @@
+"""The spiking chip as a device: a network's spikes in the chip's integers, what they cost, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Table
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hwsim.device import check_request
+from hwsim.machine import Machine
+from hwsim.operators import Op, SpikingLayer
+from hwsim.report import OpCost, Report
+from hwsim.workload import Workload
+from neuromorphic.network import SpikingNetwork
+from neuromorphic.spec import ChipSpec
+from numerics.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import nn
+
+    from neuromorphic.chip import ChipActivity
+    from neuromorphic.chip_costs import ChipCosts
+    from neuromorphic.chip_network import ChipNetwork
+    from neuromorphic.events import Events
+    from neuromorphic.mapping import Mapping
+    from numerics.recipes import Recipe
+
+MOST_DOTS = 20_000
+"""Spikes that a report's raster keeps, about; a longer run is thinned."""
+
+
+@dataclass(frozen=True)
+class ChipRun:
+    """A network on a chip: in its numbers, on its cores, run, and paid for."""
+
+    network: ChipNetwork
+    mapping: Mapping
+    activity: ChipActivity
+    costs: ChipCosts
+
+
+class NeuromorphicChip(Machine[ChipSpec]):
+    """A chip of spiking cores; its ``simulate`` takes spiking networks.
+
+    ``event`` runs the network, spike by spike, in the chip's arithmetic on its cores and network. ``analytic`` knows only how
+    many spikes there are: every core does its even share of the work, and packets are in nobody's way.
+    """
+
+    kind: ClassVar[str] = "neuromorphic_chip"
+    spec_class = ChipSpec
+    package: ClassVar[str] = "neuromorphic"
+    fidelities: ClassVar[tuple[str, ...]] = ("analytic", "event")
+    default_fidelity: ClassVar[str] = "event"
+    event_driven: ClassVar[bool] = True
+
+    # --- the way of a network -----------------------------------------------------------------------------------------
+
+    def quantise(self, network: SpikingNetwork, **choices: Any) -> ChipNetwork:
+        """The network in this chip's numbers; see ``neuromorphic.quantise``."""
+        from neuromorphic.quantisation import quantise
+
+        return quantise(network, self.spec, **choices)
+
+    def map(self, network: SpikingNetwork | ChipNetwork, **choices: Any) -> Mapping:
+        """The network on this chip's cores; see ``neuromorphic.map_network``."""
+        from neuromorphic.mapping import map_network
+
+        return map_network(network, self.spec, **choices)
+
+    def run(
+        self,
+        network: SpikingNetwork | ChipNetwork,
+        inputs: Table[str, Events | npt.ArrayLike],
+        *,
+        steps: int | None = None,
+        mapping: Mapping | None = None,
+        record: Sequence[str] = (),
+        faults: Any = None,
+    ) -> ChipRun:
+        """Run a network, and say what it cost.
+
+        Args:
+            network: in real numbers, or in this chip's.
+            inputs: each input population → its events, or an array (steps, size).
+            steps: how many; by default as many as the inputs have and, after them, until the outputs' last.
+            mapping: where its neurons are; found if left out.
+            record: populations whose states are kept.
+            faults: ``ChipFaults``.
+
+        Raises:
+            InputError: a network that the chip cannot hold or compute, inputs that do not fit it.
+        """
+        from neuromorphic import chip
+        from neuromorphic.chip_costs import chip_costs
+
+        numbers = self.quantise(network) if isinstance(network, SpikingNetwork) else network
+        placed = self.map(numbers) if mapping is None else mapping
+        activity = chip.run(numbers, inputs, steps=steps, mapping=placed, record=record, faults=faults)
+        return ChipRun(numbers, placed, activity, chip_costs(activity, placed))
+
+    # --- what it costs ------------------------------------------------------------------------------------------------
+
+    def simulate(
+        self,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        inputs: Any = None,
+        parameters: Any = None,
+    ) -> Report:
+        """What a spiking network costs; see ``hwsim.device.Device.simulate``.
+
+        Args:
+            workload: of a ``.nir`` file or ``neuromorphic.spiking_workload``; for ``analytic`` any workload of spiking layers.
+            inputs: each input population → events or an array (steps, size), instead of the workload's own.
+            parameters: the ``SpikingNetwork``, where the workload has none.
+        """
+        chosen = check_request(self, fidelity, inputs, parameters, valued=("event",))
+        others = [op for op in workload.ops if not isinstance(op, SpikingLayer)]
+        if others or not workload.ops:
+            found = f"{others[0].name!r} is a {others[0].kind}" if others else "it has none"
+            raise InputError(
+                f"workload {workload.name!r}: {self.name} runs spiking layers only, and {found}; a .nir file has them, and "
+                "neuromorphic.convert makes them of a trained network"
+            )
+        if chosen == "analytic":
+            return self._analytic(workload)
+        network = getattr(workload, "network", None) if parameters is None else parameters
+        if not isinstance(network, SpikingNetwork):
+            raise InputError(f"workload {workload.name!r}: has no neurons and synapses to run; fidelity 'analytic' needs none")
+        given = getattr(workload, "events", None) if inputs is None else inputs
+        if given is None:
+            raise InputError(f"inputs: expected events of {', '.join(network.inputs)}, got none")
+        return self._report(workload, network, self.run(network, given))
+
+    def _report(self, workload: Workload, network: SpikingNetwork, ran: ChipRun) -> Report:
+        costs, activity = ran.costs, ran.activity
+        shares = _shares(ran)
+        rows = self._rows(workload.ops, shares, costs)
+        last = costs.schedule
+        counts = {name: int(count.sum()) for name, count in costs.counts.items()}
+        hops = sum(count for name, count in counts.items() if name.startswith("hop_"))
+        chips = f" on {ran.mapping.chips} chips" if ran.mapping.chips > 1 else ""
+        notes = [
+            f"{activity.steps:,} steps: {counts['neuron_spike']:,} spikes, {counts['synaptic_operation']:,} synaptic operations, "
+            f"{counts['spike_within_tile']:,} packets over {hops:,} hops, {ran.mapping.used.size} cores{chips}",
+            f"energy and time by event: set {self.spec.event_set!r} ({self.spec.events.source})",
+            *self._unknown_note(costs.unknown),
+            *getattr(workload, "notes", ()),
+            *dict.fromkeys(network.notes),
+            *ran.network.notes,
+            *((last.note(),) if last.note() else ()),
+            "time and shared energy of a step are split among populations as their work is",
+            *(() if costs.rung == "cycle" else ("so many packets are carried one after another, not router by router",)),
+        ]
+        for count, what in ((activity.wrapped, "sums of inputs wrapped"), (activity.clipped, "voltages saturated")):
+            if count:
+                notes.append(f"{count:,} {what} at the ends of their registers")
+        return self.report(
+            workload,
+            rows,
+            fidelity="event",
+            peak_macs_per_s=0.0,
+            offchip_bandwidth_bytes_per_s=0.0,
+            tables=_tables(ran, shares),
+            notes=notes,
+        )
+
+    def _rows(self, ops: Sequence[Op], shares: Table[str, _Share], costs: ChipCosts) -> list[OpCost]:
+        """One row a population: its own events' energy, and its share of what all of them need together."""
+        total = costs.time_s
+        common = {name: float(costs.energy_j[name].sum()) for name in ("network", "axons", "barrier", "idle", "static")}
+        common = {name: joules for name, joules in common.items() if joules}
+        worked = float(np.minimum(costs.core_s.max(axis=1, initial=0.0), costs.busy_s).sum())
+        busy = float(costs.busy_s.sum())
+        clock = self.spec.clock_hz
+        rows, start = [], 0.0
+        for op in ops:
+            share = shares[op.name]
+            time_s = share.time * total
+            rows.append(
+                OpCost(
+                    name=op.name,
+                    kind=op.kind,
+                    module=op.module,
+                    phase=op.phase,
+                    format=self.spec.arithmetic,
+                    unit="cores",
+                    macs=op.macs,
+                    time_s=time_s,
+                    cycles=time_s * clock,
+                    compute_cycles=share.time * worked * clock,
+                    stall_cycles=share.time * (busy - worked) * clock,
+                    overhead_cycles=share.time * (total - busy) * clock,
+                    busy_cycles=share.work_s * clock,
+                    energy_j={
+                        "synapses": share.synapses_j,
+                        "neurons": share.neurons_j,
+                        **{name: joules * share.time for name, joules in common.items()},
+                    },
+                    bytes={"off_chip": 0, "synapses": share.synapse_bytes},
+                    utilization=0.0,
+                    start_s=start,
+                )
+            )
+            start += time_s
+        return rows
+
+    def _unknown_note(self, unknown: Sequence[str]) -> list[str]:
+        if not unknown:
+            return []
+        return [f"unknown to set {self.spec.event_set!r}, and not counted: {', '.join(unknown)}; totals are lower bounds"]
+
+    def _analytic(self, workload: Workload) -> Report:
+        from neuromorphic.analytic import analytic_rows
+
+        rows, unknown, notes = analytic_rows(self.spec, workload)
+        return self.report(
+            workload, rows, fidelity="analytic", peak_macs_per_s=0.0, offchip_bandwidth_bytes_per_s=0.0,
+            notes=[f"energy and time by event: set {self.spec.event_set!r} ({self.spec.events.source})",
+                   *self._unknown_note(unknown), *notes],
+        )  # fmt: skip
+
+    # --- what it computes ---------------------------------------------------------------------------------------------
+
+    def emulate(
+        self,
+        module: nn.Module,
+        recipe: str | Recipe | None = None,
+        *,
+        fidelity: str | None = None,
+        example_inputs: Any = None,
+        seed: int = 0,
+    ) -> Any:
+        """The spiking module in this chip's integer arithmetic; see ``neuromorphic.emulate``.
+
+        Raises:
+            InputError: a recipe (the chip has one arithmetic), a module that is no spiking network.
+        """
+        from neuromorphic.emulation import emulate
+
+        if recipe is not None:
+            raise InputError(f"recipe: {self.name} computes in its own integers ({self.spec.arithmetic}); leave the recipe out")
+        if fidelity not in (None, "event"):
+            raise InputError(f"fidelity: expected 'event', which computes values, got {fidelity!r}")
+        return emulate(module, self.spec, example_inputs=example_inputs)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Of one population: its spikes and work, and its part of the time."""
+
+    size: int
+    spikes: int
+    operations: int
+    updates_active: float
+    work_s: float
+    synapses_j: float
+    neurons_j: float
+    synapse_bytes: int
+    time: float
+
+
+def _shares(ran: ChipRun) -> dict[str, _Share]:
+    """What each population that computes did.
+
+    Synaptic operations and spikes are counted by population; active updates by core, and split among the populations of a core
+    by their neurons.
+    """
+    activity, network, spec = ran.activity, ran.network, ran.mapping.spec
+    events = spec.events
+    computing = [one for one in network.populations if one.kind != "input"]
+    active = activity.updates_active.sum(axis=0, dtype=np.int64)
+    cores = activity.cores
+    neurons = activity.neurons
+    sent = {name: one.neuron for name, one in activity.events.items()}
+    bits = spec.synapses.weight_bits or spec.bits.weight
+
+    def cost(name: str, what: str, kind: str | None = None) -> float:
+        value = events.energy_pj(name, kind) if what == "energy" else events.time_ns(name, kind)
+        return 0.0 if value is None else value * (1e-12 if what == "energy" else 1e-9)
+
+    found: dict[str, dict[str, Any]] = {}
+    for one in computing:
+        where = np.bincount(activity.core_of[one.name], minlength=cores)[:cores]
+        updates = float((active * np.divide(where, neurons, out=np.zeros(cores), where=neurons > 0)).sum())
+        spikes = int(sent[one.name].size) if one.kind == "spiking" else 0
+        idle = one.size * activity.steps - updates
+        own = {"neuron_update_active": updates, "neuron_update_inactive": idle, "neuron_spike": spikes}
+        found[one.name] = {
+            "size": one.size, "spikes": spikes, "operations": 0, "updates_active": updates, "synapses_j": 0.0,
+            "neurons_j": sum(count * cost(name, "energy") for name, count in own.items()),
+            "work_s": sum(count * cost(name, "time") for name, count in own.items()),
+        }  # fmt: skip
+    for projection in network.projections:
+        fan_out = np.diff(projection.first)
+        done = int(np.bincount(sent[projection.source], minlength=fan_out.size) @ fan_out) if fan_out.size else 0
+        target = found[projection.target]
+        target["operations"] += done
+        target["synapses_j"] += done * cost("synaptic_operation", "energy", projection.kind)
+        target["work_s"] += done * cost("synaptic_operation", "time", projection.kind)
+    work = sum(part["work_s"] for part in found.values())
+    # Where a chip says nothing of times, populations share by their neurons.
+    every = sum(part["size"] for part in found.values())
+    return {
+        name: _Share(
+            **part,
+            synapse_bytes=part["operations"] * bits // 8,
+            time=part["work_s"] / work if work else part["size"] / every,
+        )
+        for name, part in found.items()
+    }
+
+
+def _tables(ran: ChipRun, shares: Table[str, _Share]) -> dict[str, list[dict[str, Any]]]:
+    costs, activity, mapping = ran.costs, ran.activity, ran.mapping
+    limits = {f"{name}_limit": limit for name, limit in mapping.limits.items() if limit is not None}
+    cores = [
+        {**row, **limits, "busy_s": float(busy), "energy_j": float(joules)}
+        for row, busy, joules in zip(
+            mapping.table(), (costs.update_s + costs.receive_s).sum(axis=0), costs.core_energy_j, strict=True
+        )
+    ]
+    allowed = costs.schedule.step_time_s
+    steps = [
+        {
+            "step": t, "begin_s": float(costs.schedule.begin_s[t]), "busy_s": float(costs.busy_s[t]), "allowed_s": allowed,
+            "late_s": float(costs.schedule.late_s[t]), "network_s": float(costs.network_s[t]),
+            "waiting_s": float(costs.waiting_s[t]), **{name: int(count[t]) for name, count in costs.counts.items()},
+            **{f"energy_{name}_j": float(part[t]) for name, part in costs.energy_j.items()},
+        }
+        for t in range(activity.steps)
+    ]  # fmt: skip
+    populations = [
+        {"population": name, "size": one.size, "spikes": int(activity.events[name].count), "input": False,
+         "synaptic_operations": one.operations}
+        for name, one in shares.items()
+    ]  # fmt: skip
+    inputs = [
+        {"population": one.name, "size": one.size, "spikes": int(activity.events[one.name].count), "input": True,
+         "synaptic_operations": 0}
+        for one in ran.network.populations if one.kind == "input"
+    ]  # fmt: skip
+    # Links that leave a router; what goes out to its own cores is not among them.
+    load = costs.link_load
+    links = [
+        {"x": int(x), "y": int(y), "direction": direction, "packets": int(load[y, x, port])}
+        for port, direction in enumerate(("north", "east", "south", "west"))
+        for y, x in zip(*np.nonzero(load[:, :, port]), strict=True)
+    ]
+    return {
+        "populations": [*inputs, *populations], "core_map": cores, "links": links, "time_steps": steps,
+        "raster": _raster(activity),
+    }  # fmt: skip
+
+
+def _raster(activity: ChipActivity) -> list[dict[str, Any]]:
+    """Who fired when; of a long run a share of the spikes, drawn by a seed of its own."""
+    names = [one.name for one in activity.network.populations if one.kind != "readout"]
+    total = sum(activity.events[name].count for name in names)
+    draw = np.random.default_rng(0)
+    rows = []
+    for name in names:
+        events = activity.events[name]
+        step = np.repeat(np.arange(events.steps), np.diff(events.first))
+        shown = draw.random(events.count) * total < MOST_DOTS if total > MOST_DOTS else np.ones(events.count, np.bool_)
+        for t, neuron in zip(step[shown].tolist(), events.neuron[shown].tolist(), strict=True):
+            rows.append({"population": name, "step": t, "neuron": neuron})
+    return rows
