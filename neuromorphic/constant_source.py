@@ -28,7 +28,7 @@ def with_constant_source(network: SpikingNetwork) -> SpikingNetwork:
     if not driven:
         return network
     name = NAME
-    taken = {one.name for one in (*network.populations, *network.projections)}
+    taken = {one.name for one in network.populations} | {one.name for one in network.projections}
     while name in taken:
         name += "_"
     always = Neurons("integrate_and_fire", decay_v=0.0, bias=2.0, threshold=1.0)

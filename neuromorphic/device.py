@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Table
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -139,7 +139,7 @@ class NeuromorphicChip(Machine[ChipSpec]):
 
     def _report(self, workload: Workload, network: SpikingNetwork, ran: ChipRun) -> Report:
         costs, activity = ran.costs, ran.activity
-        shares = _shares(ran)
+        shares = _shares(ran, {op.name for op in workload.ops})
         rows = self._rows(workload.ops, shares, costs)
         last = costs.schedule
         counts = {name: int(count.sum()) for name, count in costs.counts.items()}
@@ -151,8 +151,7 @@ class NeuromorphicChip(Machine[ChipSpec]):
             f"energy and time by event: set {self.spec.event_set!r} ({self.spec.events.source})",
             *self._unknown_note(costs.unknown),
             *getattr(workload, "notes", ()),
-            *dict.fromkeys(network.notes),
-            *ran.network.notes,
+            *dict.fromkeys((*network.notes, *ran.network.notes)),
             *((last.note(),) if last.note() else ()),
             "time and shared energy of a step are split among populations as their work is",
             *(() if costs.rung == "cycle" else ("so many packets are carried one after another, not router by router",)),
@@ -265,8 +264,8 @@ class _Share:
     time: float
 
 
-def _shares(ran: ChipRun) -> dict[str, _Share]:
-    """What each population that computes did.
+def _shares(ran: ChipRun, layers: Collection[str]) -> dict[str, _Share]:
+    """What each of a workload's layers did; what was added for the chip's sake goes to the layer that it serves.
 
     Synaptic operations and spikes are counted by population; active updates by core, and split among the populations of a core
     by their neurons.
@@ -303,6 +302,12 @@ def _shares(ran: ChipRun) -> dict[str, _Share]:
         target["operations"] += done
         target["synapses_j"] += done * cost("synaptic_operation", "energy", projection.kind)
         target["work_s"] += done * cost("synaptic_operation", "time", projection.kind)
+    for name in [name for name in found if name not in layers]:
+        served = next(p.target for p in network.projections if p.source == name)
+        extra = found.pop(name)
+        for field, value in extra.items():
+            if field != "size":
+                found[served][field] += value
     work = sum(part["work_s"] for part in found.values())
     # Where a chip says nothing of times, populations share by their neurons.
     every = sum(part["size"] for part in found.values())
