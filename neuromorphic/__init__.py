@@ -13,8 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuromorphic.associative_memory import SparseMemory, overlap
-    from neuromorphic.cells import (
+    from neuromorphic.cells.conversion import accuracy_by_step, constant_input, convert, fold_batch_norm
+    from neuromorphic.cells.cutoff import reduce_steps, run_until_clear
+    from neuromorphic.cells.event_costs import break_even_batch
+    from neuromorphic.cells.memory_units import EGRU, LMU, LegendreMemory
+    from neuromorphic.cells.neuron_cells import (
         LIF,
         AdaptiveLIF,
         BalancedResonateAndFire,
@@ -26,52 +29,61 @@ if TYPE_CHECKING:
         Threshold,
         TimeFirst,
     )
-    from neuromorphic.chip import ChipActivity
-    from neuromorphic.chip_costs import ChipCosts, chip_costs
-    from neuromorphic.chip_faults import ChipFaults, StateFlip, StuckBit
-    from neuromorphic.chip_network import ChipNetwork
-    from neuromorphic.connectome import Connectome, LinearReadout, generated_connectome, reservoir_network
-    from neuromorphic.conversion import accuracy_by_step, constant_input, convert, fold_batch_norm
+    from neuromorphic.cells.operation_counts import count_operations, energy_ratio
+    from neuromorphic.cells.spiking_attention import SpikeDrivenAttention, SpikeDrivenBlock
+    from neuromorphic.cells.surrogate import Surrogate
+    from neuromorphic.cells.torch_network import to_network
+    from neuromorphic.chip.costs import ChipCosts, chip_costs
+    from neuromorphic.chip.emulation import ChipModule, emulate
+    from neuromorphic.chip.faults import ChipFaults, StateFlip, StuckBit
+    from neuromorphic.chip.interconnect import ChipLink, Interconnect, Traffic
+    from neuromorphic.chip.mapping import Mapping, map_network
+    from neuromorphic.chip.network import ChipNetwork
+    from neuromorphic.chip.packets import Packets
+    from neuromorphic.chip.quantisation import quantise
+    from neuromorphic.chip.running import ChipActivity
+    from neuromorphic.chip.spec import ChipSpec
+    from neuromorphic.chip.synchronisation import Asynchronous, Barrier, FixedStep, Schedule
     from neuromorphic.core import CoreTrace, LifCore
     from neuromorphic.crossbar import Adc, Crossbar, CrossbarMatrix, Dac, IdealAdc, IdealDac
     from neuromorphic.crossbar_layers import CrossbarLinear, to_crossbar
-    from neuromorphic.cutoff import reduce_steps, run_until_clear
     from neuromorphic.device import ChipRun, NeuromorphicChip
     from neuromorphic.dynamics import Activity, simulate
-    from neuromorphic.emulation import ChipModule, emulate
     from neuromorphic.encoders import bernoulli_events, delta_events, latency_events, poisson_events
-    from neuromorphic.event_costs import break_even_batch
     from neuromorphic.events import Events
-    from neuromorphic.hebbian import HebbianClassifier, SoftHebbianLayer
-    from neuromorphic.interconnect import ChipLink, Interconnect, Traffic
-    from neuromorphic.learning_engine import LearningEngine
+    from neuromorphic.learning.associative_memory import SparseMemory, overlap
+    from neuromorphic.learning.connectome import Connectome, LinearReadout, generated_connectome, reservoir_network
+    from neuromorphic.learning.hebbian import HebbianClassifier, SoftHebbianLayer
+    from neuromorphic.learning.learning_engine import LearningEngine
+    from neuromorphic.learning.plastic_simulation import PlasticSimulation
+    from neuromorphic.learning.plasticity import STDP, LearningCounts, ThreeFactor
     from neuromorphic.liquid import Liquid
-    from neuromorphic.mapping import Mapping, map_network
-    from neuromorphic.memory_units import EGRU, LMU, LegendreMemory
     from neuromorphic.memristor import Memristor
     from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
     from neuromorphic.neurons import LoihiNeuron, LoihiState, synaptic_weight
     from neuromorphic.nir import load_nir, to_nir
-    from neuromorphic.operation_counts import count_operations, energy_ratio
-    from neuromorphic.packets import Packets
-    from neuromorphic.plastic_simulation import PlasticSimulation
-    from neuromorphic.plasticity import STDP, LearningCounts, ThreeFactor
-    from neuromorphic.quantisation import quantise
     from neuromorphic.router import FlitFormat, Mesh, MeshRun, PortTrace, RouterPort, spike_router
-    from neuromorphic.spec import ChipSpec
-    from neuromorphic.spiking_attention import SpikeDrivenAttention, SpikeDrivenBlock
     from neuromorphic.standard_networks import brunel_network, cuba_network
-    from neuromorphic.surrogate import Surrogate
-    from neuromorphic.synchronisation import Asynchronous, Barrier, FixedStep, Schedule
-    from neuromorphic.torch_network import to_network
     from neuromorphic.workload import SpikingWorkload, spiking_workload
 
 _HOME = {
-    "associative_memory": (
-        "SparseMemory",
-        "overlap",
+    "cells.conversion": (
+        "accuracy_by_step",
+        "constant_input",
+        "convert",
+        "fold_batch_norm",
     ),
-    "cells": (
+    "cells.cutoff": (
+        "reduce_steps",
+        "run_until_clear",
+    ),
+    "cells.event_costs": ("break_even_batch",),
+    "cells.memory_units": (
+        "EGRU",
+        "LMU",
+        "LegendreMemory",
+    ),
+    "cells.neuron_cells": (
         "AdaptiveLIF",
         "BalancedResonateAndFire",
         "CubaLIF",
@@ -83,28 +95,48 @@ _HOME = {
         "Threshold",
         "TimeFirst",
     ),
-    "chip": ("ChipActivity",),
-    "chip_costs": (
+    "cells.operation_counts": (
+        "count_operations",
+        "energy_ratio",
+    ),
+    "cells.spiking_attention": (
+        "SpikeDrivenAttention",
+        "SpikeDrivenBlock",
+    ),
+    "cells.surrogate": ("Surrogate",),
+    "cells.torch_network": ("to_network",),
+    "chip.costs": (
         "ChipCosts",
         "chip_costs",
     ),
-    "chip_faults": (
+    "chip.emulation": (
+        "ChipModule",
+        "emulate",
+    ),
+    "chip.faults": (
         "ChipFaults",
         "StateFlip",
         "StuckBit",
     ),
-    "chip_network": ("ChipNetwork",),
-    "connectome": (
-        "Connectome",
-        "LinearReadout",
-        "generated_connectome",
-        "reservoir_network",
+    "chip.interconnect": (
+        "ChipLink",
+        "Interconnect",
+        "Traffic",
     ),
-    "conversion": (
-        "accuracy_by_step",
-        "constant_input",
-        "convert",
-        "fold_batch_norm",
+    "chip.mapping": (
+        "Mapping",
+        "map_network",
+    ),
+    "chip.network": ("ChipNetwork",),
+    "chip.packets": ("Packets",),
+    "chip.quantisation": ("quantise",),
+    "chip.running": ("ChipActivity",),
+    "chip.spec": ("ChipSpec",),
+    "chip.synchronisation": (
+        "Asynchronous",
+        "Barrier",
+        "FixedStep",
+        "Schedule",
     ),
     "core": (
         "CoreTrace",
@@ -122,10 +154,6 @@ _HOME = {
         "CrossbarLinear",
         "to_crossbar",
     ),
-    "cutoff": (
-        "reduce_steps",
-        "run_until_clear",
-    ),
     "device": (
         "ChipRun",
         "NeuromorphicChip",
@@ -134,38 +162,35 @@ _HOME = {
         "Activity",
         "simulate",
     ),
-    "emulation": (
-        "ChipModule",
-        "emulate",
-    ),
     "encoders": (
         "bernoulli_events",
         "delta_events",
         "latency_events",
         "poisson_events",
     ),
-    "event_costs": ("break_even_batch",),
     "events": ("Events",),
-    "hebbian": (
+    "learning.associative_memory": (
+        "SparseMemory",
+        "overlap",
+    ),
+    "learning.connectome": (
+        "Connectome",
+        "LinearReadout",
+        "generated_connectome",
+        "reservoir_network",
+    ),
+    "learning.hebbian": (
         "HebbianClassifier",
         "SoftHebbianLayer",
     ),
-    "interconnect": (
-        "ChipLink",
-        "Interconnect",
-        "Traffic",
+    "learning.learning_engine": ("LearningEngine",),
+    "learning.plastic_simulation": ("PlasticSimulation",),
+    "learning.plasticity": (
+        "LearningCounts",
+        "STDP",
+        "ThreeFactor",
     ),
-    "learning_engine": ("LearningEngine",),
     "liquid": ("Liquid",),
-    "mapping": (
-        "Mapping",
-        "map_network",
-    ),
-    "memory_units": (
-        "EGRU",
-        "LMU",
-        "LegendreMemory",
-    ),
     "memristor": ("Memristor",),
     "network": (
         "Neurons",
@@ -183,18 +208,6 @@ _HOME = {
         "load_nir",
         "to_nir",
     ),
-    "operation_counts": (
-        "count_operations",
-        "energy_ratio",
-    ),
-    "packets": ("Packets",),
-    "plastic_simulation": ("PlasticSimulation",),
-    "plasticity": (
-        "LearningCounts",
-        "STDP",
-        "ThreeFactor",
-    ),
-    "quantisation": ("quantise",),
     "router": (
         "FlitFormat",
         "Mesh",
@@ -203,23 +216,10 @@ _HOME = {
         "RouterPort",
         "spike_router",
     ),
-    "spec": ("ChipSpec",),
-    "spiking_attention": (
-        "SpikeDrivenAttention",
-        "SpikeDrivenBlock",
-    ),
     "standard_networks": (
         "brunel_network",
         "cuba_network",
     ),
-    "surrogate": ("Surrogate",),
-    "synchronisation": (
-        "Asynchronous",
-        "Barrier",
-        "FixedStep",
-        "Schedule",
-    ),
-    "torch_network": ("to_network",),
     "workload": (
         "SpikingWorkload",
         "spiking_workload",

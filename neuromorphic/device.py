@@ -14,19 +14,19 @@ from hwsim.machine import Machine
 from hwsim.operators import Op, SpikingLayer
 from hwsim.report import OpCost, Report
 from hwsim.workload import Workload
+from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.network import SpikingNetwork
-from neuromorphic.spec import ChipSpec
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from neuromorphic.chip import ChipActivity
-    from neuromorphic.chip_costs import ChipCosts
-    from neuromorphic.chip_network import ChipNetwork
+    from neuromorphic.chip.costs import ChipCosts
+    from neuromorphic.chip.mapping import Mapping
+    from neuromorphic.chip.network import ChipNetwork
+    from neuromorphic.chip.running import ChipActivity
     from neuromorphic.events import Events
-    from neuromorphic.mapping import Mapping
     from numerics.recipes import Recipe
 
 MOST_DOTS = 20_000
@@ -61,13 +61,13 @@ class NeuromorphicChip(Machine[ChipSpec]):
 
     def quantise(self, network: SpikingNetwork, **choices: Any) -> ChipNetwork:
         """The network in this chip's numbers; see ``neuromorphic.quantise``."""
-        from neuromorphic.quantisation import quantise
+        from neuromorphic.chip.quantisation import quantise
 
         return quantise(network, self.spec, **choices)
 
     def map(self, network: SpikingNetwork | ChipNetwork, **choices: Any) -> Mapping:
         """The network on this chip's cores; see ``neuromorphic.map_network``."""
-        from neuromorphic.mapping import map_network
+        from neuromorphic.chip.mapping import map_network
 
         return map_network(network, self.spec, **choices)
 
@@ -94,12 +94,12 @@ class NeuromorphicChip(Machine[ChipSpec]):
         Raises:
             InputError: a network that the chip cannot hold or compute, inputs that do not fit it.
         """
-        from neuromorphic import chip
-        from neuromorphic.chip_costs import chip_costs
+        from neuromorphic.chip.costs import chip_costs
+        from neuromorphic.chip import running
 
         numbers = self.quantise(network) if isinstance(network, SpikingNetwork) else network
         placed = self.map(numbers) if mapping is None else mapping
-        activity = chip.run(numbers, inputs, steps=steps, mapping=placed, record=record, faults=faults)
+        activity = running.run(numbers, inputs, steps=steps, mapping=placed, record=record, faults=faults)
         return ChipRun(numbers, placed, activity, chip_costs(activity, placed))
 
     # --- what it costs ------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class NeuromorphicChip(Machine[ChipSpec]):
         return [f"unknown to set {self.spec.event_set!r}, and not counted: {', '.join(unknown)}; totals are lower bounds"]
 
     def _analytic(self, workload: Workload) -> Report:
-        from neuromorphic.analytic import analytic_rows
+        from neuromorphic.chip.analytic import analytic_rows
 
         rows, unknown, notes = analytic_rows(self.spec, workload)
         return self.report(
@@ -240,7 +240,7 @@ class NeuromorphicChip(Machine[ChipSpec]):
         Raises:
             InputError: a recipe (the chip has one arithmetic), a module that is no spiking network.
         """
-        from neuromorphic.emulation import emulate
+        from neuromorphic.chip.emulation import emulate
 
         if recipe is not None:
             raise InputError(f"recipe: {self.name} computes in its own integers ({self.spec.arithmetic}); leave the recipe out")

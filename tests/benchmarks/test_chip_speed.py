@@ -11,10 +11,10 @@ from time import process_time
 import numpy as np
 import pytest
 
-from neuromorphic.chip import run
+from neuromorphic.chip.quantisation import quantise
+from neuromorphic.chip.running import run
 from neuromorphic.events import Events
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.quantisation import quantise
 from neuromorphic.standard_networks import cuba_network
 
 CUBA_STEPS = 10_000

@@ -11,8 +11,8 @@ import numba
 import numpy as np
 import pytest
 
-from neuromorphic.interconnect import Interconnect
-from neuromorphic.packets import Packets
+from neuromorphic.chip.interconnect import Interconnect
+from neuromorphic.chip.packets import Packets
 
 STEPS = 1000
 LOIHI = {

@@ -6,7 +6,7 @@ Aim: a second for 18,678 neurons and several million synapses.
 import pytest
 from chip_networks import chip, connectome, image_network
 
-from neuromorphic.mapping import map_network
+from neuromorphic.chip.mapping import map_network
 
 GESTURES = ((2, 32, 32), [(16, 3, 1), (16, 3, 1), (8, 5, 2)], [256, 11])
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from hwsim.registry import read_spec
 from hwsim.spec import validate_spec
+from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.spec import ChipSpec
 
 SPECS = Path(__file__).parents[2] / "neuromorphic" / "specs"
 

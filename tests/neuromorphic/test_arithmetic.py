@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from chip_networks import SPECS, chip
 
-from neuromorphic.alignment import lateness
-from neuromorphic.arithmetic import ARITHMETICS, get_arithmetic
-from neuromorphic.chip import run
+from neuromorphic.chip.alignment import lateness
+from neuromorphic.chip.arithmetic import ARITHMETICS, get_arithmetic
+from neuromorphic.chip.quantisation import quantise
+from neuromorphic.chip.running import run
 from neuromorphic.dynamics import simulate
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.quantisation import quantise
 from numerics.errors import InputError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuromorphic.associative_memory import SparseMemory, overlap
+from neuromorphic.learning.associative_memory import SparseMemory, overlap
 from numerics.errors import InputError
 from numerics.faults import BitFaults, FaultMap, draw_map, stream
 

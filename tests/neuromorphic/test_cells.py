@@ -6,7 +6,7 @@ import torch
 from digit_networks import accuracy, digits, train
 from torch import nn
 
-from neuromorphic.cells import (
+from neuromorphic.cells.neuron_cells import (
     LIF,
     AdaptiveLIF,
     BalancedResonateAndFire,
@@ -18,10 +18,10 @@ from neuromorphic.cells import (
     Threshold,
     decay,
 )
+from neuromorphic.cells.surrogate import Surrogate
+from neuromorphic.cells.torch_network import to_network
 from neuromorphic.dynamics import simulate
 from neuromorphic.encoders import bernoulli_events, latency_events
-from neuromorphic.surrogate import Surrogate
-from neuromorphic.torch_network import to_network
 from numerics.errors import InputError
 
 

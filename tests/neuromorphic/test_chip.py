@@ -9,14 +9,14 @@ from chip_networks import chip
 from chip_reference import Reference
 
 from neuromorphic import LifCore, LoihiNeuron
-from neuromorphic.arithmetic import get_arithmetic
-from neuromorphic.chip import run
-from neuromorphic.chip_faults import ChipFaults, StateFlip, StuckBit
+from neuromorphic.chip.arithmetic import get_arithmetic
+from neuromorphic.chip.faults import ChipFaults, StateFlip, StuckBit
+from neuromorphic.chip.mapping import map_network
+from neuromorphic.chip.quantisation import quantise
+from neuromorphic.chip.running import run
 from neuromorphic.dynamics import simulate
 from neuromorphic.events import Events
-from neuromorphic.mapping import map_network
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.quantisation import quantise
 from numerics.errors import InputError
 
 TRACE = Path(__file__).parent / "data" / "loihi_lif_trace.csv"

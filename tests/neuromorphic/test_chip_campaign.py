@@ -5,8 +5,8 @@ import pytest
 from chip_networks import chip, dense, network, population
 
 from neuromorphic import Events, NeuromorphicChip
-from neuromorphic.chip import run
-from neuromorphic.chip_campaign import ChipCampaign, ChipFaultRates, ChipUnderTest
+from neuromorphic.chip.campaign import ChipCampaign, ChipFaultRates, ChipUnderTest
+from neuromorphic.chip.running import run
 from neuromorphic.encoders import bernoulli_events
 from numerics import InputError
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from neuromorphic.cells import LIF, CubaLIF, Readout, Recurrent, SpikingSequential
-from neuromorphic.chip import run
-from neuromorphic.chip_faults import ChipFaults
-from neuromorphic.emulation import emulate
+from neuromorphic.cells.neuron_cells import LIF, CubaLIF, Readout, Recurrent, SpikingSequential
+from neuromorphic.cells.torch_network import to_network
+from neuromorphic.chip.emulation import emulate
+from neuromorphic.chip.faults import ChipFaults
+from neuromorphic.chip.quantisation import quantise
+from neuromorphic.chip.running import run
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.quantisation import quantise
-from neuromorphic.torch_network import to_network
 from numerics.errors import InputError
 
 

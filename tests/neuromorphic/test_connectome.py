@@ -11,7 +11,11 @@ from chip_networks import chip
 from scipy import stats
 from torch.nn import functional
 
-from neuromorphic.connectome import (
+from neuromorphic.chip.interconnect import Interconnect
+from neuromorphic.chip.mapping import map_network
+from neuromorphic.chip.packets import Packets
+from neuromorphic.dynamics import simulate
+from neuromorphic.learning.connectome import (
     Connectome,
     LinearReadout,
     generated_connectome,
@@ -19,11 +23,7 @@ from neuromorphic.connectome import (
     reservoir_network,
     reservoir_states,
 )
-from neuromorphic.connectome_module import ConnectomeNetwork
-from neuromorphic.dynamics import simulate
-from neuromorphic.interconnect import Interconnect
-from neuromorphic.mapping import map_network
-from neuromorphic.packets import Packets
+from neuromorphic.learning.connectome_module import ConnectomeNetwork
 from numerics.errors import InputError
 
 TRAINED = 4000

@@ -8,10 +8,10 @@ import torch
 from digit_networks import accuracy, digits, trained_cnn, trained_mlp
 from torch import nn
 
-from neuromorphic.conversion import accuracy_by_step, constant_input, convert, fold_batch_norm
+from neuromorphic.cells.conversion import accuracy_by_step, constant_input, convert, fold_batch_norm
+from neuromorphic.cells.torch_network import to_network
 from neuromorphic.dynamics import simulate
 from neuromorphic.encoders import bernoulli_events
-from neuromorphic.torch_network import to_network
 from numerics.errors import InputError
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.ndimage import rotate, shift
 
-from neuromorphic.hebbian import HebbianClassifier, SoftHebbianLayer, centred
+from neuromorphic.learning.hebbian import HebbianClassifier, SoftHebbianLayer, centred
 from numerics.errors import InputError
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from neuromorphic.interconnect import ChipLink, Interconnect
-from neuromorphic.packets import Packets, joined
+from neuromorphic.chip.interconnect import ChipLink, Interconnect
+from neuromorphic.chip.packets import Packets, joined
+from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.router import FlitFormat, Mesh
-from neuromorphic.spec import ChipSpec
 from numerics.errors import InputError
 
 LOIHI = {"hop_east_west_ns": 4.1, "hop_north_south_ns": 6.5, "within_tile_ns": 2.1, "occupancy_ns": 1.16}
@@ -437,7 +437,7 @@ def test_threads_and_grouping_change_no_bit(rung):
 
 def test_threads_are_used(monkeypatch):
     """And each has its own steps."""
-    import neuromorphic.interconnect as module
+    import neuromorphic.chip.interconnect as module
 
     rng = np.random.default_rng(0)
     net = Interconnect(columns=4, rows=4, queue_depth=2, **LOIHI)

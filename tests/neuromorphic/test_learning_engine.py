@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from learning_networks import sparse_synapses, taught
 
-from neuromorphic.learning_engine import LearningEngine
+from neuromorphic.learning.learning_engine import LearningEngine
+from neuromorphic.learning.plastic_simulation import PlasticSimulation
 from neuromorphic.network import Synapses
-from neuromorphic.plastic_simulation import PlasticSimulation
 from numerics.errors import InputError
 from numerics.faults import BitFaults, FaultMap, draw_map, stream
 
@@ -167,7 +167,7 @@ def test_stochastic_traces_decay_as_they_should_on_average():
     size = 20_000
     synapses = Synapses.from_dense(np.eye(2))
     rule = LearningEngine("x1*y0", x1=(100, 0.01))
-    from neuromorphic._learning_engine_kernels import decay_traces
+    from neuromorphic.learning._learning_engine_kernels import decay_traces
 
     traces, keep = np.full(size, 100, np.int64), round(4096 * np.exp(-0.1))
     for step in range(15):

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuromorphic.encoders import bernoulli_events
-from neuromorphic.loihi_scaling import (
+from neuromorphic.chip.loihi_scaling import (
     ACTIVITY_BAND_HZ,
     ACTIVITY_HZ,
     DT_S,
@@ -25,6 +24,7 @@ from neuromorphic.loihi_scaling import (
     scaling_runs,
     slope_j,
 )
+from neuromorphic.encoders import bernoulli_events
 from numerics.errors import InputError
 
 SETS = ("davies2018", "sanafe2")

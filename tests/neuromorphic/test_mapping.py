@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from chip_networks import chip, connectome, dense, image_network, network, population, random_network, sparse
 
-from neuromorphic.mapping import map_network
+from neuromorphic.chip.mapping import map_network
+from neuromorphic.chip.quantisation import quantise
+from neuromorphic.chip.splitting import LIMITS, filling_rank
 from neuromorphic.network import Projection, Synapses
-from neuromorphic.quantisation import quantise
-from neuromorphic.splitting import LIMITS, filling_rank
 from numerics.errors import InputError
 
 SMALL = {"neurons_per_core": 20, "synapse_memory_bytes_per_core": 1500, "input_axons_per_core": 180, "output_axons_per_core": 200}

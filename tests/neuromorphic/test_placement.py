@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from chip_networks import chip, connectome, image_network
 
-from neuromorphic.mapping import map_network
-from neuromorphic.placement import Places, hops, place_cores
+from neuromorphic.chip.mapping import map_network
+from neuromorphic.chip.placement import Places, hops, place_cores
 from numerics.errors import InputError
 
 METHODS = ("annealed", "greedy", "in_order", "random")

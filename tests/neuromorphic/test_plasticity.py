@@ -7,9 +7,9 @@ import pytest
 from learning_networks import sparse_synapses, taught
 
 from neuromorphic.dynamics import simulate
+from neuromorphic.learning.plastic_simulation import PlasticSimulation
+from neuromorphic.learning.plasticity import STDP, ThreeFactor
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.plastic_simulation import PlasticSimulation
-from neuromorphic.plasticity import STDP, ThreeFactor
 from numerics.errors import InputError
 from numerics.faults import FaultMap
 

@@ -6,10 +6,10 @@ import torch
 from digit_networks import digits, trained_cnn
 from torch import nn
 
-from neuromorphic.cells import LIF, NeuronState, Readout, SpikingSequential
-from neuromorphic.conversion import constant_input, convert
-from neuromorphic.cutoff import MixedRate, fit_margins, margins, mixed_rate_energy_j, run_until_clear, stop
-from neuromorphic.operation_counts import AC_J, MAC_J, count_operations, energy_j
+from neuromorphic.cells.conversion import constant_input, convert
+from neuromorphic.cells.cutoff import MixedRate, fit_margins, margins, mixed_rate_energy_j, run_until_clear, stop
+from neuromorphic.cells.neuron_cells import LIF, NeuronState, Readout, SpikingSequential
+from neuromorphic.cells.operation_counts import AC_J, MAC_J, count_operations, energy_j
 from numerics.errors import InputError
 
 STEPS = 48

@@ -6,10 +6,10 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.special import eval_sh_legendre
 
+from neuromorphic.cells.memory_units import LMU, LegendreMemory, delay_readout, legendre_system, zero_order_hold
+from neuromorphic.cells.neural_memory import Ensemble, neural_memory
 from neuromorphic.dynamics import simulate
-from neuromorphic.memory_units import LMU, LegendreMemory, delay_readout, legendre_system, zero_order_hold
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.neural_memory import Ensemble, neural_memory
 from numerics.errors import InputError
 
 WINDOW = 250

@@ -6,11 +6,11 @@ import torch
 from digit_networks import accuracy, digits, train
 from torch import nn
 
-from neuromorphic.cells import LIF, AdaptiveLIF, Readout, SpikingSequential
-from neuromorphic.conversion import constant_input
-from neuromorphic.cutoff import reduce_steps
-from neuromorphic.operation_counts import AC_J, MAC_J, SpikeProduct, count_operations, energy_j, energy_ratio
-from neuromorphic.spiking_attention import (
+from neuromorphic.cells.conversion import constant_input
+from neuromorphic.cells.cutoff import reduce_steps
+from neuromorphic.cells.neuron_cells import LIF, AdaptiveLIF, Readout, SpikingSequential
+from neuromorphic.cells.operation_counts import AC_J, MAC_J, SpikeProduct, count_operations, energy_j, energy_ratio
+from neuromorphic.cells.spiking_attention import (
     NormedLinear,
     SpikeDrivenAttention,
     SpikeDrivenBlock,
@@ -18,7 +18,7 @@ from neuromorphic.spiking_attention import (
     fold_threshold,
     membrane_norm_threshold,
 )
-from neuromorphic.surrogate import Surrogate
+from neuromorphic.cells.surrogate import Surrogate
 from numerics.errors import InputError
 
 WIDE = Surrogate("arctan", 2.0)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from neuromorphic.event_costs import Cost, amortised, break_even_batch
-from neuromorphic.memory_units import EGRU
-from neuromorphic.operation_counts import count_operations
-from neuromorphic.surrogate import Surrogate
+from neuromorphic.cells.event_costs import Cost, amortised, break_even_batch
+from neuromorphic.cells.memory_units import EGRU
+from neuromorphic.cells.operation_counts import count_operations
+from neuromorphic.cells.surrogate import Surrogate
 from numerics.errors import InputError
 
 WORDS = ("the", "cat", "sat", "on", "mat", "dog", "ran", "to", "red", "house", "and", "big", "tree", "sees", "her", "small")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from neuromorphic.surrogate import DERIVATIVES, Surrogate
+from neuromorphic.cells.surrogate import DERIVATIVES, Surrogate
 from numerics.errors import InputError
 
 FORMULAS = {  # written for one number, apart from torch

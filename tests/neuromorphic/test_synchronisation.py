@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neuromorphic.synchronisation import Asynchronous, Barrier, FixedStep, diameter
+from neuromorphic.chip.synchronisation import Asynchronous, Barrier, FixedStep, diameter
 from numerics.errors import InputError
 
 

@@ -5,10 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from neuromorphic.cells import LIF, AdaptiveLIF, CubaLIF, Readout, Recurrent, ResonateAndFire, SpikingSequential, Threshold
+from neuromorphic.cells.memory_units import EGRU, LegendreMemory
+from neuromorphic.cells.neuron_cells import (
+    LIF,
+    AdaptiveLIF,
+    CubaLIF,
+    Readout,
+    Recurrent,
+    ResonateAndFire,
+    SpikingSequential,
+    Threshold,
+)
+from neuromorphic.cells.torch_network import to_network
 from neuromorphic.dynamics import simulate
-from neuromorphic.memory_units import EGRU, LegendreMemory
-from neuromorphic.torch_network import to_network
 from numerics.errors import InputError
 
 

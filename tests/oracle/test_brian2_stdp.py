@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from neuromorphic.learning.plastic_simulation import PlasticSimulation
+from neuromorphic.learning.plasticity import STDP
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
-from neuromorphic.plastic_simulation import PlasticSimulation
-from neuromorphic.plasticity import STDP
 
 b2 = pytest.importorskip("brian2")
 
