@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from neuromorphic.cells.spiking_attention import SpikeDrivenAttention, SpikeDrivenBlock
     from neuromorphic.cells.surrogate import Surrogate
     from neuromorphic.cells.torch_network import to_network
+    from neuromorphic.chip.campaign import ChipCampaign, ChipFaultRates
     from neuromorphic.chip.costs import ChipCosts, chip_costs
     from neuromorphic.chip.emulation import ChipModule, emulate
     from neuromorphic.chip.faults import ChipFaults, StateFlip, StuckBit
@@ -45,8 +46,30 @@ if TYPE_CHECKING:
     from neuromorphic.chip.spec import ChipSpec
     from neuromorphic.chip.synchronisation import Asynchronous, Barrier, FixedStep, Schedule
     from neuromorphic.core import CoreTrace, LifCore
-    from neuromorphic.crossbar import Adc, Crossbar, CrossbarMatrix, Dac, IdealAdc, IdealDac
-    from neuromorphic.crossbar_layers import CrossbarLinear, to_crossbar
+    from neuromorphic.crossbars.contrastive import Alignment, align
+    from neuromorphic.crossbars.costs import CHOO, ISAAC, CostTable, Counts
+    from neuromorphic.crossbars.crossbar import Adc, Crossbar, CrossbarMatrix, Dac, IdealAdc, IdealDac
+    from neuromorphic.crossbars.layers import CrossbarLinear, to_crossbar
+    from neuromorphic.crossbars.liquid import Liquid, Probe
+    from neuromorphic.crossbars.memristor import (
+        FlickerReading,
+        GaussianProgramming,
+        GaussianReading,
+        IdealLevels,
+        IdealProgramming,
+        IdealReading,
+        IdealRetention,
+        IdealYield,
+        Levels,
+        LognormalProgramming,
+        Memristor,
+        PowerLawDrift,
+        StateDependentDrift,
+        StuckCells,
+        WriteVerify,
+        phase_change_memory,
+    )
+    from neuromorphic.crossbars.wires import IdealWires, Wires
     from neuromorphic.device import ChipRun, NeuromorphicChip
     from neuromorphic.dynamics import Activity, simulate
     from neuromorphic.encoders import bernoulli_events, delta_events, latency_events, poisson_events
@@ -57,8 +80,6 @@ if TYPE_CHECKING:
     from neuromorphic.learning.learning_engine import LearningEngine
     from neuromorphic.learning.plastic_simulation import PlasticSimulation
     from neuromorphic.learning.plasticity import STDP, LearningCounts, ThreeFactor
-    from neuromorphic.liquid import Liquid
-    from neuromorphic.memristor import Memristor
     from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
     from neuromorphic.neurons import LoihiNeuron, LoihiState, synaptic_weight
     from neuromorphic.nir import load_nir, to_nir
@@ -105,6 +126,10 @@ _HOME = {
     ),
     "cells.surrogate": ("Surrogate",),
     "cells.torch_network": ("to_network",),
+    "chip.campaign": (
+        "ChipCampaign",
+        "ChipFaultRates",
+    ),
     "chip.costs": (
         "ChipCosts",
         "chip_costs",
@@ -142,7 +167,17 @@ _HOME = {
         "CoreTrace",
         "LifCore",
     ),
-    "crossbar": (
+    "crossbars.contrastive": (
+        "Alignment",
+        "align",
+    ),
+    "crossbars.costs": (
+        "CHOO",
+        "CostTable",
+        "Counts",
+        "ISAAC",
+    ),
+    "crossbars.crossbar": (
         "Adc",
         "Crossbar",
         "CrossbarMatrix",
@@ -150,9 +185,35 @@ _HOME = {
         "IdealAdc",
         "IdealDac",
     ),
-    "crossbar_layers": (
+    "crossbars.layers": (
         "CrossbarLinear",
         "to_crossbar",
+    ),
+    "crossbars.liquid": (
+        "Liquid",
+        "Probe",
+    ),
+    "crossbars.memristor": (
+        "FlickerReading",
+        "GaussianProgramming",
+        "GaussianReading",
+        "IdealLevels",
+        "IdealProgramming",
+        "IdealReading",
+        "IdealRetention",
+        "IdealYield",
+        "Levels",
+        "LognormalProgramming",
+        "Memristor",
+        "PowerLawDrift",
+        "StateDependentDrift",
+        "StuckCells",
+        "WriteVerify",
+        "phase_change_memory",
+    ),
+    "crossbars.wires": (
+        "IdealWires",
+        "Wires",
     ),
     "device": (
         "ChipRun",
@@ -190,8 +251,6 @@ _HOME = {
         "STDP",
         "ThreeFactor",
     ),
-    "liquid": ("Liquid",),
-    "memristor": ("Memristor",),
     "network": (
         "Neurons",
         "Population",
@@ -228,18 +287,23 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "CHOO",
     "EGRU",
+    "ISAAC",
     "LIF",
     "LMU",
     "STDP",
     "Activity",
     "AdaptiveLIF",
     "Adc",
+    "Alignment",
     "Asynchronous",
     "BalancedResonateAndFire",
     "Barrier",
     "ChipActivity",
+    "ChipCampaign",
     "ChipCosts",
+    "ChipFaultRates",
     "ChipFaults",
     "ChipLink",
     "ChipModule",
@@ -248,6 +312,8 @@ __all__ = [
     "ChipSpec",
     "Connectome",
     "CoreTrace",
+    "CostTable",
+    "Counts",
     "Crossbar",
     "CrossbarLinear",
     "CrossbarMatrix",
@@ -255,17 +321,28 @@ __all__ = [
     "Dac",
     "Events",
     "FixedStep",
+    "FlickerReading",
     "FlitFormat",
+    "GaussianProgramming",
+    "GaussianReading",
     "HebbianClassifier",
     "IdealAdc",
     "IdealDac",
+    "IdealLevels",
+    "IdealProgramming",
+    "IdealReading",
+    "IdealRetention",
+    "IdealWires",
+    "IdealYield",
     "Interconnect",
     "LearningCounts",
     "LearningEngine",
     "LegendreMemory",
+    "Levels",
     "LifCore",
     "LinearReadout",
     "Liquid",
+    "LognormalProgramming",
     "LoihiNeuron",
     "LoihiState",
     "Mapping",
@@ -278,6 +355,8 @@ __all__ = [
     "PlasticSimulation",
     "Population",
     "PortTrace",
+    "PowerLawDrift",
+    "Probe",
     "Projection",
     "Readout",
     "Recurrent",
@@ -291,15 +370,20 @@ __all__ = [
     "SpikingNetwork",
     "SpikingSequential",
     "SpikingWorkload",
+    "StateDependentDrift",
     "StateFlip",
     "StuckBit",
+    "StuckCells",
     "Surrogate",
     "Synapses",
     "ThreeFactor",
     "Threshold",
     "TimeFirst",
     "Traffic",
+    "Wires",
+    "WriteVerify",
     "accuracy_by_step",
+    "align",
     "bernoulli_events",
     "break_even_batch",
     "brunel_network",
@@ -317,6 +401,7 @@ __all__ = [
     "load_nir",
     "map_network",
     "overlap",
+    "phase_change_memory",
     "poisson_events",
     "quantise",
     "reduce_steps",

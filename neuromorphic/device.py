@@ -94,8 +94,8 @@ class NeuromorphicChip(Machine[ChipSpec]):
         Raises:
             InputError: a network that the chip cannot hold or compute, inputs that do not fit it.
         """
-        from neuromorphic.chip.costs import chip_costs
         from neuromorphic.chip import running
+        from neuromorphic.chip.costs import chip_costs
 
         numbers = self.quantise(network) if isinstance(network, SpikingNetwork) else network
         placed = self.map(numbers) if mapping is None else mapping

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from neuromorphic.chip import _tables as tables
 from neuromorphic.chip._route_kernels import routes, solid_rows
 from neuromorphic.chip.faults import ChipFaults, state_bits
 from neuromorphic.chip.network import ChipNetwork
-from neuromorphic.chip import _tables as tables
 from neuromorphic.events import Events
 
 if TYPE_CHECKING:

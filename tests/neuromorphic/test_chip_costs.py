@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from chip_networks import chip, dense, network, population, sparse
 
+from neuromorphic.chip import running as chip_run
 from neuromorphic.chip.costs import chip_costs, interconnect_of
 from neuromorphic.chip.mapping import map_network
 from neuromorphic.chip.quantisation import quantise
 from neuromorphic.chip.running import KINDS
-from neuromorphic.chip import running as chip_run
 from neuromorphic.chip.spec import EventCost
 from neuromorphic.encoders import bernoulli_events
 
