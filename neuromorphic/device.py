@@ -246,7 +246,10 @@ class NeuromorphicChip(Machine[ChipSpec]):
             raise InputError(f"recipe: {self.name} computes in its own integers ({self.spec.arithmetic}); leave the recipe out")
         if fidelity not in (None, "event"):
             raise InputError(f"fidelity: expected 'event', which computes values, got {fidelity!r}")
-        return emulate(module, self.spec, example_inputs=example_inputs)
+        emulated = emulate(module, self.spec)
+        if example_inputs is not None:
+            emulated(*(example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)))
+        return emulated
 
 
 @dataclass(frozen=True)
@@ -308,6 +311,13 @@ def _shares(ran: ChipRun, layers: Collection[str]) -> dict[str, _Share]:
         for field, value in extra.items():
             if field != "size":
                 found[served][field] += value
+    # A chip may do more than one operation a synapse, such as two rows for a source of both signs.
+    counted = int(ran.costs.counts["synaptic_operation"].sum())
+    named = sum(part["operations"] for part in found.values())
+    paid, joules = sum(part["synapses_j"] for part in found.values()), float(ran.costs.energy_j["synapses"].sum())
+    for part in found.values():
+        part["operations"] = round(part["operations"] * counted / named) if named else 0
+        part["synapses_j"] *= joules / paid if paid else 1.0
     work = sum(part["work_s"] for part in found.values())
     # Where a chip says nothing of times, populations share by their neurons.
     every = sum(part["size"] for part in found.values())
@@ -341,14 +351,9 @@ def _tables(ran: ChipRun, shares: Table[str, _Share]) -> dict[str, list[dict[str
         for t in range(activity.steps)
     ]  # fmt: skip
     populations = [
-        {"population": name, "size": one.size, "spikes": int(activity.events[name].count), "input": False,
-         "synaptic_operations": one.operations}
-        for name, one in shares.items()
-    ]  # fmt: skip
-    inputs = [
-        {"population": one.name, "size": one.size, "spikes": int(activity.events[one.name].count), "input": True,
-         "synaptic_operations": 0}
-        for one in ran.network.populations if one.kind == "input"
+        {"population": one.name, "size": one.size, "spikes": int(activity.events[one.name].count), "input": one.kind == "input",
+         "synaptic_operations": shares[one.name].operations if one.name in shares else 0}
+        for one in sorted(ran.network.populations, key=lambda one: one.kind != "input")
     ]  # fmt: skip
     # Links that leave a router; what goes out to its own cores is not among them.
     load = costs.link_load
@@ -358,7 +363,7 @@ def _tables(ran: ChipRun, shares: Table[str, _Share]) -> dict[str, list[dict[str
         for y, x in zip(*np.nonzero(load[:, :, port]), strict=True)
     ]
     return {
-        "populations": [*inputs, *populations], "core_map": cores, "links": links, "time_steps": steps,
+        "populations": populations, "core_map": cores, "links": links, "time_steps": steps,
         "raster": _raster(activity),
     }  # fmt: skip
 

@@ -99,7 +99,11 @@ class LinearMap:
         columns = self.matrix.tocsc()
         stored = columns.nnz if self.stored is None else min(self.stored, columns.nnz)
         return Synapses(
-            columns.indptr.astype(np.int64), columns.indices.astype(np.int32), columns.data, stored, self.kind or "sparse"
+            columns.indptr.astype(np.int64),
+            columns.indices.astype(np.int32, copy=False),
+            columns.data,
+            stored,
+            self.kind or "sparse",
         )
 
 
@@ -198,7 +202,7 @@ def convolution(
     data = kernel.reshape(outputs, -1)[:, tap]
     group = np.repeat(np.arange(groups), outputs // groups) * (inner * area)
     index = np.int32 if max(prod(shape), each * outputs) < 2**31 else np.int64
-    columns = (group[:, None] + columns).astype(index)
+    columns = group.astype(index)[:, None] + columns.astype(index)
     first = np.concatenate(([0], np.cumsum(np.tile(inside.sum(axis=(1, 2)), outputs)))).astype(index)
     matrix = sparse.csr_array((data.ravel(), columns.ravel(), first), shape=(outputs * len(places), prod(shape)))
     nest = {

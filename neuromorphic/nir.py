@@ -48,6 +48,9 @@ ResetMode = Literal["zero", "subtract"]
 DEFAULT_DT_S = 1e-3
 """Length of a step, unless a time constant is shorter; then the longest power of ten that is not longer."""
 
+CLOSE = 1 + 1e-6
+"""A time constant in single precision may be so much shorter than the step it stands for."""
+
 MOST_DENSE = 2**28
 """Weights of one matrix that ``to_nir`` writes."""
 
@@ -114,7 +117,7 @@ def _default_dt(graph: Graph) -> float:
             if key.startswith("tau"):
                 shortest = min(shortest, float(np.min(_tau(graph, name, node, key))))
     exponent = -3
-    while float(f"1e{exponent}") > shortest:
+    while float(f"1e{exponent}") > shortest * CLOSE:
         exponent -= 1
     return float(f"1e{exponent}")
 
@@ -280,7 +283,7 @@ class _Builder:
         tau = _tau(self.graph, name, self.graph.nodes[name], key)
         if self.integration == "exponential":
             return -np.expm1(-self.dt_s / tau)
-        if self.dt_s > np.min(tau) * (1 + 1e-6):
+        if self.dt_s > np.min(tau) * CLOSE:
             raise InputError(
                 f"dt_s: expected at most {np.min(tau):g} s, {key} of {name!r}, as euler needs it (or integration='exponential'), "
                 f"got {self.dt_s:g}"

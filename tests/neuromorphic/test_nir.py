@@ -136,6 +136,15 @@ def test_one_neuron_step_by_step(integration, reset, reset_mode):
     assert {"dt: 0.0001 s", f"integration: {integration}"} <= set(network.notes)
 
 
+@pytest.mark.parametrize(
+    ("tau", "dt"), [(5e-3, 1e-3), (1e-3, 1e-3), (np.float32(1e-4), 1e-4), (9.9e-5, 1e-5), (0.99e-3, 1e-4), (2e-5, 1e-5)]
+)
+def test_a_step_is_no_longer_than_a_time_constant(tau, dt):
+    network = load_nir(chain(lif(tau=float(tau), v_threshold=0.9, r=2.0), shape=(1,)))
+    assert (network.dt_s, network.notes[0]) == (dt, f"dt: {dt:g} s")
+    assert network.population("n0").neurons.decay_v == pytest.approx(1 - dt / tau, abs=1e-6)
+
+
 # --- every primitive -------------------------------------------------------------------------------------------------------
 
 
