@@ -155,6 +155,15 @@ class Events:
             when, who = when[starts], who[starts]
         return cls(size, np.searchsorted(when, np.arange(steps + 1)), who.astype(np.int32), what)
 
+    @staticmethod
+    def is_timed(path: str | Path) -> bool:
+        """Whether an address-event file gives times, so that ``load`` needs ``dt_s``.
+
+        Raises:
+            InputError: as ``load``.
+        """
+        return "time_s" in _columns(Path(path))
+
     @classmethod
     def load(
         cls,
@@ -180,15 +189,11 @@ class Events:
             InputError: no such file, a file of another kind, or what is wrong in which line (of a CSV) or event (of an NPZ).
         """
         path = Path(path)
-        if path.suffix not in (".csv", ".npz"):
-            raise InputError(f"{path.name}: expected an event file that ends in .csv or .npz")
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
+        columns = _columns(path)
         if size is not None:
             _whole("size", size, 1)
         if steps is not None:
             _whole("steps", steps, 0)
-        columns = _npz_columns(path) if path.suffix == ".npz" else _csv_columns(path)
         if "first" in columns:
             stored = cls._stored(path, columns)
             for name, asked, found in (("size", size, stored.size), ("steps", steps, stored.steps)):
@@ -322,6 +327,15 @@ def _line(path: Path, row: int) -> int:
     with path.open(encoding="utf-8-sig") as file:
         filled = (number for number, line in enumerate(file, 1) if line.strip())
         return next(number for place, number in enumerate(filled) if place == row + 1)
+
+
+def _columns(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Columns of an address-event file, or what ``Events.save`` wrote."""
+    if path.suffix not in (".csv", ".npz"):
+        raise InputError(f"{path.name}: expected an event file that ends in .csv or .npz")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return _npz_columns(path) if path.suffix == ".npz" else _csv_columns(path)
 
 
 def _npz_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:

@@ -86,8 +86,9 @@ class Graph:
 
 
 def natural(name: str) -> tuple[Any, ...]:
-    """A key that sorts ``layer9`` before ``layer10``."""
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part)
+    """A key that sorts ``layer9`` before ``layer10``, the same for no two names."""
+    parts = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+    return (*parts, (-1, 0, name))
 
 
 def read(source: str | Path | Any) -> Any:

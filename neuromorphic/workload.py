@@ -174,7 +174,8 @@ def _given(
         if len(network.inputs) != 1:
             raise InputError(f"events: of one input, but the network has {len(network.inputs)}")
         only = network.inputs[0]
-        loaded = Events.load(events, size=network.population(only).size, dt_s=network.dt_s)
+        step_s = network.dt_s if Events.is_timed(events) else None
+        loaded = Events.load(events, size=network.population(only).size, dt_s=step_s)
         note = f"input: {Path(events).name}, {loaded.count:,} events in {loaded.steps} steps"
         if steps is not None and steps < loaded.steps:
             last = int(loaded.first[steps])

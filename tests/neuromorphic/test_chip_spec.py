@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from chip_networks import SPECS, chip
 
-import neuromorphic.chip.spec
+import neuromorphic
 from hwsim.registry import specs_of_kind
 from neuromorphic.chip.spec import EVENTS, ChipSpec
 from numerics.errors import InputError
 
-FIGURES = Path(neuromorphic.chip.spec.__file__).parent / "data" / "neuromorphic_events.csv"
+FIGURES = Path(neuromorphic.__file__).parent / "data" / "neuromorphic_events.csv"
 NAMES = ("loihi", "loihi2", "odin", "seneca", "spinnaker2", "truenorth")
 CHIP = {"loihi1": "loihi"}
 SET = {"sanafe2.2.9": "sanafe2"}

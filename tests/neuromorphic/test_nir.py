@@ -15,6 +15,7 @@ from torch.nn import functional
 from neuromorphic.dynamics import simulate
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
 from neuromorphic.nir import load_nir, to_nir
+from neuromorphic.nir_graph import natural
 from numerics.errors import InputError
 
 nir = pytest.importorskip("nir")
@@ -265,6 +266,10 @@ def test_loops_close_one_step_later_wherever_they_begin():
     slow = load_nir(loop(delay=3e-3), dt_s=1e-3)
     assert {p.name: p.delay_steps for p in slow.projections} == {"b->a": 3, "input->a": 0, "a->b": 0}
     assert not any(note.startswith("loop") for note in slow.notes)
+
+
+def test_names_sort_as_people_count():
+    assert sorted(["b", "a10", "a9", "a", "a09", "10", "2"], key=natural) == ["2", "10", "a", "a09", "a9", "a10", "b"]
 
 
 def test_subgraphs_dissolve():
