@@ -23,8 +23,8 @@ from hwsim.operators import (
 if TYPE_CHECKING:
     from hwsim.workload import Tensor
 
-NewTensor = tuple[str, tuple[int, ...], str, Any]
-"""Name, shape, format, role of a tensor; a view names the owner of its memory behind them."""
+NewTensor = tuple[Any, ...]
+"""Name, shape, format and role of a tensor; behind them the owner of its memory, if it may be a view."""
 
 
 def expand_attention(op: Attention, tensors: Mapping[str, Tensor]) -> tuple[list[Op], list[NewTensor]]:
@@ -105,8 +105,8 @@ def expand_attention(op: Attention, tensors: Mapping[str, Tensor]) -> tuple[list
     return parts, new
 
 
-def expand_spiking(op: SpikingLayer, tensors: Mapping[str, Tensor]) -> tuple[list[Op], list[tuple[Any, ...]]]:
-    """One spiking layer on a machine without events, and its tensors as (name, shape, format, role, owner of a view).
+def expand_spiking(op: SpikingLayer, tensors: Mapping[str, Tensor]) -> tuple[list[Op], list[NewTensor]]:
+    """One spiking layer on a machine without events, and its tensors.
 
     Every synapse is computed in every step, spike or none. All steps of a projection are one product with ``time_steps`` times
     the rows (or images), as long as its spikes are known beforehand; those of a ``recurrent`` one are computed step by step, each
@@ -127,10 +127,10 @@ def expand_spiking(op: SpikingLayer, tensors: Mapping[str, Tensor]) -> tuple[lis
     between = consumed[measure[0]] if measure else stored[op.outputs[0]]
     kept = stored[measure[0]] if measure else between
     accumulator = op.formats.accumulator if op.formats else "fp32"
-    spikes = {*op.inputs[: 2 * len(chains) : 2], op.outputs[0]}
+    spikes = (*op.inputs[: 2 * len(chains) : 2], op.outputs[0])
     consumed |= dict.fromkeys(spikes, between)
     parts: list[Op] = []
-    new: dict[str, tuple[Any, ...]] = {
+    new: dict[str, NewTensor] = {
         name: (name, tensors[name].shape, kept, tensors[name].role, tensors[name].storage) for name in spikes
     }
 
@@ -165,26 +165,23 @@ def expand_spiking(op: SpikingLayer, tensors: Mapping[str, Tensor]) -> tuple[lis
             spike = made
         return spike
 
-    def update(name: str, currents: list[str], steps: int, output: str, suffix: str) -> None:
+    def update(currents: list[str], steps: int, output: str, suffix: str) -> None:
+        """The neurons of ``steps`` steps; with a state, one after another."""
         elements = steps * op.neurons
         total, *others = currents or [""]
         for place, one in enumerate(others):
             total, addend = tensor(f"sum{place}{suffix}", (steps, op.neurons)), total
-            add(Elementwise(name=name, operation="add", elements=elements), f"add{place}{suffix}", (addend, one), total)
-        given = (*((total,) if total else ()), *state)
-        whole = state and steps > 1
-        neurons: Op = (
-            Scan(name=name, operation="neuron_update", length=steps, width=op.neurons)
-            if whole
-            else Elementwise(name=name, operation="neuron_update", elements=elements)
-        )
-        add(neurons, f"neurons{suffix}", given, output)
+            add(Elementwise(name="add", operation="add", elements=elements), f"add{place}{suffix}", (addend, one), total)
+        neurons: Op = Elementwise(name="neurons", operation="neuron_update", elements=elements)
+        if state and steps > 1:
+            neurons = Scan(name="neurons", operation="neuron_update", length=steps, width=op.neurons)
+        add(neurons, f"neurons{suffix}", (*((total,) if total else ()), *state), output)
 
     steps = op.time_steps
     before = [i for i in range(len(chains)) if i not in op.recurrent]
     known = [current(i, steps, op.inputs[2 * i], "") for i in before]
     if len(before) == len(chains):
-        update("neurons", known, steps, op.outputs[0], "")
+        update(known, steps, op.outputs[0], "")
         return parts, list(new.values())
     for t in range(steps):
         suffix = f"[{t}]"
@@ -192,7 +189,7 @@ def expand_spiking(op: SpikingLayer, tensors: Mapping[str, Tensor]) -> tuple[lis
         # A layer's own spikes are those of the step before; there are none before the first, which takes as long.
         own = [max(0, t - 1) if op.inputs[2 * i] == op.outputs[0] else t for i in op.recurrent]
         arrived += [current(i, 1, row(op.inputs[2 * i], step), suffix) for i, step in zip(op.recurrent, own, strict=True)]
-        update("neurons", arrived, 1, row(op.outputs[0], t), suffix)
+        update(arrived, 1, row(op.outputs[0], t), suffix)
     return parts, list(new.values())
 
 

@@ -486,8 +486,8 @@ class Collective(Op):
 class SpikingLayer(Op):
     """``neurons`` neurons driven for ``time_steps`` steps by ``sources`` presynaptic neurons.
 
-    ``fan_out`` is the mean number of synapses of a source, ``event_rate`` the mean number of spikes a source sends each step (each
-    source counted as often as it has synapses).
+    ``fan_out`` is the mean number of synapses of a source, ``event_rate`` the mean number of spikes a source sends each step,
+    where each source counts as often as it has synapses.
 
     inputs: for each projection the spikes and its weights, then the neurons' state if any. outputs: the spikes.
 

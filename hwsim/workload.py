@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from hwsim.expansion import expand_attention, expand_spiking
+from hwsim.expansion import NewTensor, expand_attention, expand_spiking
 from hwsim.operators import (
     FLOPS_PER_MAC,
     Attention,
@@ -438,7 +438,7 @@ class Workload:
         tensors = dict(self.tensors)
         ops: list[Op] = []
         for op in self.ops:
-            new: Iterable[tuple[Any, ...]] = ()
+            new: Iterable[NewTensor] = ()
             if isinstance(op, Attention) and attention:
                 parts, new = expand_attention(op, self.tensors)
             elif isinstance(op, SpikingLayer):
