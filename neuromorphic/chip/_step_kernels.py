@@ -240,6 +240,41 @@ def _update(one, i, j, state, given):
     return {Loihi: _update_loihi, Fixed: _update_fixed, Event: _update_event, Float: _update_float}[state.instance_class]
 
 
+def count_moves(one, i, j, state, given, home, counts):
+    """Adds to ``counts`` of their cores those of the neurons i to j whose update changes anything, as ``update`` counts them."""
+
+
+def _count_moves_loihi(one, i, j, state, given, home, counts):
+    u, v, left, x, bias = state.u, state.v, state.left, state.x, given.bias
+    for k in range(i, j):
+        counts[home[k]] += (u[k] != 0) | (v[k] != 0) | (left[k] != 0) | (x[k] != 0) | (bias[k] != 0)
+
+
+def _count_moves_real(one, i, j, state, given, home, counts):
+    u, v, left, x, bias, input_bias = state.u, state.v, state.left, state.x, given.bias, given.input_bias
+    u2, x2, w, a = state.u2, state.x2, state.w, state.a
+    second, resonant, adaptive = one[SECOND] != 0, one[RESONANT] != 0, one[ADAPTIVE] != 0
+    for k in range(i, j):
+        found = (u[k] != 0) | (v[k] != 0) | (left[k] != 0) | (x[k] != 0) | (bias[k] != 0) | (input_bias[k] != 0)
+        if second:
+            found |= (u2[k] != 0) | (x2[k] != 0)
+        if resonant:
+            found |= w[k] != 0
+        if adaptive:
+            found |= a[k] != 0
+        counts[home[k]] += found
+
+
+def _count_moves_event(one, i, j, state, given, home, counts):
+    for k in range(i, j):
+        counts[home[k]] += (state.v[k] != 0) | (state.x[k] != 0)
+
+
+@overload(count_moves)
+def _count_moves(one, i, j, state, given, home, counts):
+    return {Loihi: _count_moves_loihi, Event: _count_moves_event}.get(state.instance_class, _count_moves_real)
+
+
 def flip(register, neuron, bit, bits):
     """One bit of a register turns over: of its two's complement, or of a float32."""
 
@@ -299,11 +334,15 @@ def _updates(n, t, one, arrived, cores, state, given, graded, alive, fired, payl
         asleep = alive[b] == 0 and one[BIASED] == 0
         if asleep and not (arrived and (_any(state.x[i:j]) or (one[SECOND] != 0 and _any(state.x2[i:j])))):
             continue
+        core = cores.block[b, 3]
+        if core < 0:
+            count_moves(one, i, j, state, given, cores.home[one[SENDER] - low :], record.counts[t, :, ACTIVE])
         active, passed, left, wraps, clips = update(one, i, j, state, given)
         alive[b] = left
         record.totals[WRAPPED] += wraps
         record.totals[CLIPPED] += clips
-        record.counts[t, cores.block[b, 3], ACTIVE] += active
+        if core >= 0:
+            record.counts[t, core, ACTIVE] += active
         if passed:
             for k in range(i, j):
                 fired[n] = k - low

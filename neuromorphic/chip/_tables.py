@@ -101,8 +101,8 @@ class Wiring(NamedTuple):
 
 
 class Cores(NamedTuple):
-    """Blocks (low, high, population, core), and for each sender (of all populations end to end) the cores it sends to:
-    ``core``, ``kind`` of projection and ``synapses``, ascending by core. ``home``: core of each sender, −1 outside."""
+    """Blocks (low, high, population, core; −1: several), and for each sender (of all populations end to end) the cores it sends
+    to: ``core``, ``kind`` of projection and ``synapses``, ascending by core. ``home``: core of each sender, −1 outside."""
 
     block: Any
     first: Any

@@ -17,6 +17,9 @@ from neuromorphic.events import Events
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+SHORTEST_RUN = 32
+"""Neurons in a row on one core, on average, from which each run is a block of its own."""
+
 KINDS = ("dense", "sparse", "convolution", "pooling")
 RESETS = {"zero": tables.ZERO, "subtract": tables.SUBTRACT, "none": tables.NONE}
 STATES = {"loihi": tables.Loihi, "fixed": tables.Fixed, "event": tables.Event, "float": tables.Float}
@@ -171,8 +174,15 @@ class ChipPlan:
 
 
 def _blocks(core: npt.NDArray[np.int32], low: int, population: int) -> npt.NDArray[np.int32]:
-    """(blocks, 4): first and last neuron, population, core: neurons in a row on one core, not too many."""
+    """(blocks, 4): first and last neuron, population, core: neurons in a row, not too many; core −1: on several cores, where
+    those of one are too few to be worth a block."""
     edges = np.concatenate(([0], np.flatnonzero(np.diff(core)) + 1, [core.size]))
+    if core.size < SHORTEST_RUN * (edges.size - 1):
+        whole = np.arange(0, core.size, tables.BLOCK)
+        ends = np.minimum(whole + tables.BLOCK, core.size)
+        several = np.array([(core[a:b] != core[a]).any() for a, b in zip(whole, ends, strict=True)], np.bool_)
+        marked = np.where(several, -1, core[whole])
+        return np.stack([low + whole, low + ends, np.full(whole.size, population), marked], axis=1).astype(np.int32)
     rows = []
     for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         rows += [

@@ -227,9 +227,18 @@ def test_arithmetics_equal_plain_loops(name, neurons, receptor):
         return Neurons(kind, **{"decay_i": rng.uniform(0, 0.5, size), "decay_v": rng.uniform(0.3, 1, size)} | rest)
 
     network = quantise(net(rng, made, receptor=receptor), arithmetic, timing="pipelined")
-    found = check(network, {"in": events(rng)})
+    given = {"in": events(rng)}
+    found = check(network, given)
     assert found.events["b"].count > 10
     assert found.values["out"].any()
+    # Neurons of one population scattered over cores: the same, and each is counted on its own.
+    cores = {one.name: rng.integers(0, 3, one.size) for one in network.populations if one.kind != "input"}
+    scattered = check(network, given, mapping=cores)
+    lonely = {name: np.arange(some.size) + 100 * k for k, (name, some) in enumerate(cores.items())}
+    each = check(network, given, mapping=lonely).updates_active
+    for core in range(3):
+        own = [number for name, some in lonely.items() for number in some[cores[name] == core]]
+        assert np.array_equal(scattered.updates_active[:, core], each[:, own].sum(axis=1))
 
 
 def test_products_that_round_to_the_nearest():
