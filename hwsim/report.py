@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = "hwsim.report"
 SCHEMA_VERSION = 1
 
-Origin = Literal["calibrated", "predicted"]
+Origin = Literal["calibrated", "predicted", "lower bound"]
 
 
 def _number(value: Any) -> Any:
@@ -136,7 +136,8 @@ class Report:
         ops: one entry an operator, in the workload's order (``start_s`` says when it runs).
         peak_macs_per_s: multiply-accumulates a second of the whole machine in the format of most MACs.
         offchip_bandwidth_bytes_per_s: bandwidth of off-chip memory.
-        origin: "time" and "energy" → ``calibrated`` or ``predicted``.
+        origin: "time" and "energy" → ``calibrated``, ``predicted``, or ``lower bound`` where figures that nobody
+            published are left out.
         spec: the device's validated specification as plain data.
         version: version of hwsim that made it.
         spans: the timeline.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Table
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -67,8 +67,11 @@ class NeuromorphicChip(Machine[ChipSpec]):
 
     def map(self, network: SpikingNetwork | ChipNetwork, **choices: Any) -> Mapping:
         """The network on this chip's cores; see ``neuromorphic.map_network``."""
-        from neuromorphic.chip.mapping import map_network
+        from neuromorphic.chip.mapping import check, map_network
 
+        if isinstance(network, SpikingNetwork):
+            check(network, self.spec)
+            network = self.quantise(network)
         return map_network(network, self.spec, **choices)
 
     def run(
@@ -96,7 +99,10 @@ class NeuromorphicChip(Machine[ChipSpec]):
         """
         from neuromorphic.chip import running
         from neuromorphic.chip.costs import chip_costs
+        from neuromorphic.chip.mapping import Mapping as Placed
 
+        if mapping is not None and not isinstance(mapping, Placed):
+            raise InputError(f"mapping: expected what map() gives, got {type(mapping).__name__}")
         numbers = self.quantise(network) if isinstance(network, SpikingNetwork) else network
         placed = self.map(numbers) if mapping is None else mapping
         activity = running.run(numbers, inputs, steps=steps, mapping=placed, record=record, faults=faults)
@@ -127,6 +133,10 @@ class NeuromorphicChip(Machine[ChipSpec]):
                 f"workload {workload.name!r}: {self.name} runs spiking layers only, and {found}; a .nir file has them, and "
                 "neuromorphic.convert makes them of a trained network"
             )
+        if workload.recipe:
+            raise InputError(
+                f"formats: {self.name} computes in its own integers ({self.spec.arithmetic}); leave {workload.recipe!r} out"
+            )
         if chosen == "analytic":
             return self._analytic(workload)
         network = getattr(workload, "network", None) if parameters is None else parameters
@@ -134,8 +144,20 @@ class NeuromorphicChip(Machine[ChipSpec]):
             raise InputError(f"workload {workload.name!r}: has no neurons and synapses to run; fidelity 'analytic' needs none")
         given = getattr(workload, "events", None) if inputs is None else inputs
         if given is None:
-            raise InputError(f"inputs: expected events of {', '.join(network.inputs)}, got none")
-        return self._report(workload, network, self.run(network, given))
+            if network.inputs:
+                raise InputError(f"inputs: expected events of {', '.join(network.inputs)}, got none")
+            given = {}
+        layers = {op.name for op in workload.ops}
+        computing = {one.name for one in network.populations if one.neurons.kind != "input"}
+        if layers != computing:
+            odd = sorted(layers ^ computing)[0]
+            raise InputError(
+                f"parameters: {odd!r} is not both a layer of workload {workload.name!r} and a population of the network"
+            )
+        (steps,) = {op.time_steps for op in workload.ops if isinstance(op, SpikingLayer)}
+        numbers = self.quantise(network)
+        # What the last step brings comes out some steps later.
+        return self._report(workload, network, self.run(numbers, given, steps=steps + numbers.latency))
 
     def _report(self, workload: Workload, network: SpikingNetwork, ran: ChipRun) -> Report:
         costs, activity = ran.costs, ran.activity
@@ -154,12 +176,13 @@ class NeuromorphicChip(Machine[ChipSpec]):
             *dict.fromkeys((*network.notes, *ran.network.notes)),
             *((last.note(),) if last.note() else ()),
             "time and shared energy of a step are split among populations as their work is",
+            *self._pace_note(network),
             *(() if costs.rung == "cycle" else ("so many packets are carried one after another, not router by router",)),
         ]
         for count, what in ((activity.wrapped, "sums of inputs wrapped"), (activity.clipped, "voltages saturated")):
             if count:
                 notes.append(f"{count:,} {what} at the ends of their registers")
-        return self.report(
+        report = self.report(
             workload,
             rows,
             fidelity="event",
@@ -168,6 +191,7 @@ class NeuromorphicChip(Machine[ChipSpec]):
             tables=_tables(ran, shares),
             notes=notes,
         )
+        return self._bounded(report, costs.unknown)
 
     def _rows(self, ops: Sequence[Op], shares: Table[str, _Share], costs: ChipCosts) -> list[OpCost]:
         """One row a population: its own events' energy, and its share of what all of them need together."""
@@ -209,6 +233,23 @@ class NeuromorphicChip(Machine[ChipSpec]):
             start += time_s
         return rows
 
+    def _bounded(self, report: Report, unknown: Sequence[str]) -> Report:
+        """The report, whose time or energy is a lower bound where a figure of theirs is unknown."""
+        energy = [name for name in unknown if name.endswith(("energy_pj", "power_w", "power_w_per_core"))]
+        origin: dict[str, Any] = dict(report.origin)
+        if energy:
+            origin["energy"] = "lower bound"
+        if len(energy) < len(unknown):
+            origin["time"] = "lower bound"
+        return replace(report, origin=origin)
+
+    def _pace_note(self, network: SpikingNetwork) -> list[str]:
+        """Where the chip's step is another than the network's."""
+        step = self.spec.step_time_s
+        if step is None or abs(step / network.dt_s - 1) < 1e-9:
+            return []
+        return [f"a step of the network is {network.dt_s:g} s, of the chip {step:g} s: {step / network.dt_s:.3g} times as long"]
+
     def _unknown_note(self, unknown: Sequence[str]) -> list[str]:
         if not unknown:
             return []
@@ -218,11 +259,12 @@ class NeuromorphicChip(Machine[ChipSpec]):
         from neuromorphic.chip.analytic import analytic_rows
 
         rows, unknown, notes = analytic_rows(self.spec, workload)
-        return self.report(
+        report = self.report(
             workload, rows, fidelity="analytic", peak_macs_per_s=0.0, offchip_bandwidth_bytes_per_s=0.0,
             notes=[f"energy and time by event: set {self.spec.event_set!r} ({self.spec.events.source})",
                    *self._unknown_note(unknown), *notes],
         )  # fmt: skip
+        return self._bounded(report, unknown)
 
     # --- what it computes ---------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--values", action="store_true", help="trace on real tensors and record their densities")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of a zoo model (.pt or .safetensors); random otherwise")
     spikes = parser.add_argument_group("spiking networks (.nir)")
-    spikes.add_argument("--input", metavar="FILE", help="events (.npz, .csv) that go in; seeded Poisson events otherwise")
+    spikes.add_argument("--input", metavar="FILE", help="events (.npz, .csv) that go in; seeded random ones otherwise")
     spikes.add_argument("--steps", type=int, metavar="N", help="time steps (default: 100, or those of the events)")
     spikes.add_argument("--rate", type=float, metavar="R", help="without events: spikes a neuron and step (default: 0.05)")
     spikes.add_argument("--seed", type=int, metavar="S", help="of those events (default: 0)")

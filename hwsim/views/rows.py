@@ -17,6 +17,7 @@ PARTS = ("compute", "stall", "overhead")
 ORIGINS = {
     "calibrated": "calibrated figures were fitted to a named measurement",
     "predicted": "predicted figures follow from the specification and the model alone",
+    "lower bound": "lower bounds leave out what the specification does not know; the notes name it",
 }
 
 

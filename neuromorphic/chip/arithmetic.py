@@ -244,8 +244,36 @@ def get_arithmetic(chip: str | Arithmetic | Any) -> Arithmetic:
     for name in ("name", "arithmetic", "bits", "delay_steps_max"):
         if not hasattr(chip, name):
             raise InputError(f"arithmetic: expected a name, an Arithmetic or a chip's spec, got {type(chip).__name__}")
-    found = ARITHMETICS[chip.name] if chip.name in ARITHMETICS else _of_bits(chip)
+    found = _of_name(chip) if chip.name in ARITHMETICS else _of_bits(chip)
     return replace(found, delay_steps_max=chip.delay_steps_max)
+
+
+_WIDTHS = {
+    "current": "current_bits",
+    "voltage": "voltage_bits",
+    "decay": "decay_bits",
+    "threshold": "threshold_bits",
+    "bias": "bias_bits",
+}
+
+
+def _of_name(spec: Any) -> Arithmetic:
+    """The arithmetic of a bundled chip, with weights as wide as the spec says; other widths are what they are."""
+    found = ARITHMETICS[spec.name]
+    for field, width in _WIDTHS.items():
+        given, has = getattr(spec.bits, field), getattr(found, width)
+        if given is not None and given != has:
+            raise InputError(
+                f"spec {spec.name}: bits.{field}: expected {has}, as this chip computes, got {given}; a chip of other widths has "
+                "arithmetic 'fixed' and a name of its own"
+            )
+    if found.weight_bits is None or spec.bits.weight == found.weight_bits:
+        return found
+    if spec.bits.weight > found.weight_bits:
+        raise InputError(
+            f"spec {spec.name}: bits.weight: expected at most {found.weight_bits}, as this chip computes, got {spec.bits.weight}"
+        )
+    return replace(found, weight_bits=spec.bits.weight)
 
 
 def _of_bits(spec: Any) -> Arithmetic:

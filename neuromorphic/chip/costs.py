@@ -21,6 +21,7 @@ from neuromorphic.chip.mapping import Mapping
 from neuromorphic.chip.running import KINDS, ChipActivity
 from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.chip.synchronisation import Barrier, FixedStep, Schedule, diameter
+from numerics.errors import InputError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -93,7 +94,7 @@ def interconnect_of(spec: ChipSpec) -> tuple[Interconnect, bool]:
     east_west, north_south = (float(time) if known and time else 1.0 for time in times)
     link = None
     if chips.count > 1:
-        # A packet takes at least a hop's time from chip to chip, whatever it may be.
+        # Where its time is unknown, and so named, a link between chips passes packets as quickly as one on a chip.
         link = ChipLink(hop_ns=chips.hop_time_ns or max(east_west, north_south))
     network = Interconnect(
         columns=mesh.columns, rows=mesh.rows, cores_per_tile=mesh.cores_per_tile, cores=spec.cores,
@@ -112,6 +113,11 @@ def chip_costs(activity: ChipActivity, mapping: Mapping, *, rung: Rung | None = 
         rung: of ``Interconnect.traffic``: ``cycle``, which is exact, or ``event``; None: exact up to ``EXACT_PACKETS``.
     """
     spec, events = mapping.spec, mapping.spec.events
+    for name, cores in mapping.core_of.items():
+        if name not in activity.core_of or not np.array_equal(activity.core_of[name], cores):
+            raise InputError(
+                f"mapping: {name!r}: expected the mapping that the activity was run with, its neurons are on other cores"
+            )
     unknown: dict[str, None] = {}
     used = mapping.used
     steps, most = activity.steps, activity.cores
@@ -164,6 +170,9 @@ def chip_costs(activity: ChipActivity, mapping: Mapping, *, rung: Rung | None = 
     sent = traffic["packets"]
     if not known and int(sent.sum()):
         unknown["hop.time_ns"] = None
+    figure("spike_within_tile", "time_ns", sent)
+    if spec.chips.hop_time_ns is None and int(hops["hop_between_chips"].sum()):
+        unknown["chips.hop_time_ns"] = None
     moved = sent * figure("spike_within_tile", "energy_pj", sent)
     for name in ("hop_east_west", "hop_north_south"):
         moved = moved + hops[name] * figure(name, "energy_pj", hops[name])
@@ -249,7 +258,10 @@ def _schedule(spec: ChipSpec, mapping: Mapping, busy_s: npt.NDArray[np.float64],
         unknown["barrier.time_ns"] = None
         times = {1: 0.0}
     x, y, _ = mapping.positions
-    columns, rows = spec.mesh.columns * spec.chips.columns, spec.mesh.rows * spec.chips.rows
+    return barrier_of(spec, times).schedule(busy_s, diameter=diameter(x[mapping.used], y[mapping.used]))
+
+
+def barrier_of(spec: ChipSpec, times: Table[int, float]) -> Barrier:
+    """The barrier of a chip whose times for so many tiles, the first of one chip's mesh, are known."""
     # The tiles that were measured may be more than this chip has.
-    barrier = Barrier(times, columns, max(rows, -(-max(times) // columns)))
-    return barrier.schedule(busy_s, diameter=diameter(x[mapping.used], y[mapping.used]))
+    return Barrier(times, spec.mesh.columns, max(spec.mesh.rows, -(-max(times) // spec.mesh.columns)))

@@ -205,9 +205,14 @@ def run(
 
     given = _given(network, inputs)
     if steps is None:
-        steps = max((one.steps for one in given.values()), default=0) + network.latency
+        if not given:
+            raise InputError("steps: expected an integer ≥ 0, as nothing comes in")
+        steps = max(one.steps for one in given.values()) + network.latency
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
         raise InputError(f"steps: expected an integer ≥ 0, got {steps!r}")
+    for name, one in given.items():
+        if one.steps > steps:
+            raise InputError(f"inputs: {name!r}: events of {one.steps} steps, more than the {steps} to run")
     for name in record:
         if network.population(name).kind == "input":
             raise InputError(f"record: {name!r} is an input and has no state")

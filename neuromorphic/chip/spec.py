@@ -160,7 +160,7 @@ class BarrierCost(SpecPart):
 
     Attributes:
         energy_pj: of one.
-        time_ns: by the tiles that take part, linear between those given and constant beyond.
+        time_ns: by the tiles that take part, those first in the mesh; of others ``Barrier`` finds it by their diameter.
     """
 
     energy_pj: NotNegative | None = None
