@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 def layer_cores(spec: ChipSpec, layer: SpikingLayer) -> int:
     """The least number of cores that hold a layer's neurons, and its synapses one by one; a kernel that is shared takes next to
     nothing on chips that store it once a core."""
-    bits = (spec.synapses.weight_bits or spec.bits.weight) + spec.synapses.index_bits
     parts = [step for part in layer.dense for step in part]
-    synapses = layer.sources * layer.fan_out
+    synapses, products = layer.sources * layer.fan_out, sum(step.n * step.k for step in parts if isinstance(step, Matmul))
     if spec.synapses.shares_weights and any(isinstance(step, Convolution) for step in parts):
-        synapses = sum(step.n * step.k for step in parts if isinstance(step, Matmul))
+        synapses = products
+    # A dense list names no targets.
+    named = 0 if synapses == products else spec.synapses.index_bits
+    bits = (spec.synapses.weight_bits or spec.bits.weight) + named
     found = [math.ceil(layer.neurons / spec.neurons_per_core)]
     if spec.synapse_memory_bytes_per_core is not None:
         found.append(math.ceil(synapses * bits / 8 / spec.synapse_memory_bytes_per_core))

@@ -31,7 +31,7 @@ def with_constant_source(network: SpikingNetwork) -> SpikingNetwork:
     taken = {one.name for one in network.populations} | {one.name for one in network.projections}
     while name in taken:
         name += "_"
-    always = Neurons("integrate_and_fire", decay_v=0.0, bias=2.0, threshold=1.0)
+    always = Neurons("integrate_and_fire", bias=2.0, threshold=1.0)
     without = {one.name: replace(one, neurons=replace(one.neurons, input_bias=0.0)) for one, _ in driven}
     synapses = [
         Projection(f"{name}->{one.name}", name, one.name, Synapses.from_dense(np.asarray(bias)[:, None], keep_zeros=False))

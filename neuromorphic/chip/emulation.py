@@ -91,6 +91,8 @@ class ChipModule(nn.Module):
         network = self.network  # type: ignore[assignment]
         first = next(iter(given.values()))
         steps, batch = first.shape[:2]
+        if not steps or not batch:
+            raise InputError(f"x: expected at least one step and one sample, got shape {tuple(first.shape)}")
         arrays = {name: one.detach().cpu().double().reshape(steps, batch, -1).numpy() for name, one in given.items()}
         seed = self.faults.seed if self.faults else 0
         runs = []

@@ -86,6 +86,8 @@ def fixed_numbers(
         # v > t is v ≥ t + 1.
         if chip.fires_at_threshold and not one.neurons.fires_at_threshold:
             register += 1
+            if one.neurons.reset == "subtract":
+                notes.append(f"{one.name}: spikes at the threshold, so that it is one higher, and a reset takes off one more")
         elif not chip.fires_at_threshold and one.neurons.fires_at_threshold:
             register -= 1
         _range(one, "threshold", register, 0 if chip.threshold_bits < 31 else low, (1 << chip.threshold_bits) - 1, units, chip)

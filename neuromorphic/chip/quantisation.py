@@ -67,12 +67,15 @@ def quantise(
         InputError: what the chip cannot hold at all: population or projection, field, what was expected.
     """
     chip = get_arithmetic(arithmetic)
+    if exponential_leak not in ("refuse", "linear"):
+        raise unknown_name("exponential_leak", str(exponential_leak), ("refuse", "linear"))
+    if isinstance(percentile, bool) or not isinstance(percentile, int | float) or not 0 < percentile <= 100:
+        raise InputError(f"percentile: expected above 0, at most 100, got {percentile!r}")
+    _check_scales(network, scale, value_scale)
     if chip.family in ("loihi", "event") or chip.current_bits is None:
         network = with_constant_source(network)
     late, delays = chip_delays(network, timing, chip.delay_steps_max)
     scales = scale if isinstance(scale, Mapping) else {}
-    for name in (*scales, *(value_scale or {})):
-        network.population(name)
     rule: Any = "auto" if isinstance(scale, Mapping) else scale
     notes = list(network.notes)
     senders = {p.source for p in network.projections}
@@ -215,6 +218,22 @@ def _incoming(p: Projection, real: Mapping[str, npt.NDArray[np.float64]], second
 
 def _limit(chip: Arithmetic, both_signs: bool) -> int:
     return chip.largest_weight - chip.largest_weight % chip.mixed_step if both_signs else chip.largest_weight
+
+
+def _check_scales(network: SpikingNetwork, scale: Any, value_scale: Mapping[str, float] | None) -> None:
+    """See that scales are numbers, of populations that have such."""
+    sends = {one.name for one in network.populations if not one.neurons.spiking}
+    for field, given in (("scale", scale), ("value_scale", value_scale)):
+        if not isinstance(given, Mapping):
+            continue
+        for name, value in given.items():
+            one = network.population(name)
+            if field == "scale" and one.neurons.kind == "input":
+                raise InputError(f"scale: {name!r} is an input and has no voltage")
+            if field == "value_scale" and name not in sends:
+                raise InputError(f"value_scale: {name!r} sends spikes, which carry no value")
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise InputError(f"{field}: {name!r}: expected a number > 0, got {value!r}")
 
 
 def _scale(
@@ -388,7 +407,8 @@ def _mantissas(
             f"projection {p.name!r}: weight: {chip.name} has none below {step * factor / units:g} beside this threshold, got at "
             f"most {part.largest:g}"
         )
-    error = float(np.abs(rounded - exact).max(initial=0))
+    kept = np.abs(exact) <= limit
+    error = float(np.abs(rounded - exact)[kept].max(initial=0))
     if clipped:
         notes.append(f"{p.name}: {clipped} of {rounded.size} weights were clipped to ±{limit * factor / units:g}")
     if error > 1e-9:

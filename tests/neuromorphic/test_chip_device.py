@@ -12,7 +12,7 @@ from hwsim.api import workload_from
 from hwsim.registry import device_names, get_device
 from hwsim.report import Report
 from hwsim.views.files import report_figures
-from neuromorphic import Events, NeuromorphicChip, bernoulli_events, spiking_workload
+from neuromorphic import Events, NeuromorphicChip, bernoulli_events, chip_costs, spiking_workload
 from neuromorphic.chip.analytic import layer_cores
 from numerics import InputError
 
@@ -168,3 +168,72 @@ def test_a_chip_that_is_too_small_says_so():
         get_device("odin").simulate(workload)
     with pytest.raises(InputError, match=r"needs 2 cores, loihi has 1"):
         get_device("loihi", overrides={"cores": 1, "neurons_per_core": 200}).run(net, workload.events)
+
+
+def test_the_run_is_as_long_as_the_workload():
+    """Events may end before, and never after; what nothing drives runs all the same."""
+    net, _ = small()
+    device = get_device("loihi")
+    early = {"in": bernoulli_events(np.full(12, 0.3), seed=0, steps=10)}
+    report = device.simulate(spiking_workload(net, steps=30, rates=0.2, events=early))
+    assert len(report.tables["time_steps"]) == 30 + device.quantise(net).latency
+    late = {"in": bernoulli_events(np.full(12, 0.3), seed=0, steps=100)}
+    with pytest.raises(InputError, match=r"inputs: 'in': events of 100 steps, more than the 32 to run"):
+        device.simulate(spiking_workload(net, steps=30, rates=0.2, events=late))
+    alone = network([population("clock", 3, bias=0.5)], [], name="alone")
+    found = device.simulate(spiking_workload(alone, steps=9, rates=0.0))
+    assert found.tables["populations"][0]["spikes"] == 3 * 3
+    with pytest.raises(InputError, match="steps: expected an integer ≥ 0, as nothing comes in"):
+        device.run(alone, {})
+
+
+def test_what_is_unknown_makes_a_lower_bound():
+    _, workload = small()
+    assert get_device("loihi").simulate(workload).origin == {"time": "lower bound", "energy": "lower bound"}
+    silent = spiking_workload(workload.network, steps=5, rates=0.0, events={"in": Events.from_dense(np.zeros((5, 12)))})
+    known = get_device("loihi", overrides={"static_power_w": 0, "idle_power_w_per_core": 0}).simulate(silent)
+    assert known.origin == {"time": "predicted", "energy": "lower bound"}
+    assert "barrier.energy_pj" in " ".join(known.notes)
+
+
+def test_widths_and_formats_are_the_chips_own():
+    net, workload = small()
+    with pytest.raises(InputError, match=r"bits.voltage: expected 24, as this chip computes, got 20"):
+        get_device("loihi", overrides={"bits.voltage": 20}).quantise(net)
+    with pytest.raises(InputError, match=r"bits.weight: expected at most 9"):
+        get_device("loihi", overrides={"bits.weight": 12}).quantise(net)
+    coarse, fine = (get_device("loihi", overrides={"bits.weight": bits}).quantise(net).weight for bits in (3, 9))
+    assert np.unique(coarse).size < np.unique(fine).size
+    with pytest.raises(InputError, match=r"^formats: loihi computes in its own integers"):
+        get_device("loihi").simulate(workload.with_formats("int8"))
+
+
+def test_other_mappings_and_networks_are_refused():
+    net, workload = small()
+    device = get_device("loihi")
+    other, _ = small(hidden=21)
+    with pytest.raises(InputError, match=r"^core_of: 'hidden': expected 20 core numbers"):
+        device.run(net, workload.events, mapping=device.map(other))
+    with pytest.raises(InputError, match=r"^mapping: 'hidden': expected the mapping that the activity was run with"):
+        chip_costs(device.run(net, workload.events).activity, device.map(net, neurons_per_core=5))
+    with pytest.raises(InputError, match=r"^mapping: expected what map\(\) gives, got dict"):
+        device.run(net, workload.events, mapping={})
+    renamed = network([population("in", 12, "input"), population("x", 4)], [dense("in-x", "in", "x", np.ones((4, 12)))])
+    with pytest.raises(InputError, match=r"^parameters: 'hidden' is not both a layer"):
+        device.simulate(workload, parameters=renamed)
+    biased = network(
+        [population("in", 3, "input"), population("x", 2, decay_i=0.5, input_bias=0.3)],
+        [dense("in-x", "in", "x", np.ones((2, 3)))],
+    )
+    events = {"in": Events.from_dense(np.ones((4, 3)))}
+    mapped = device.run(biased, events, mapping=device.map(biased))
+    assert mapped.activity.events["x"] == device.run(biased, events).activity.events["x"]
+
+
+def test_the_analytic_rung_counts_synapses_in_memory():
+    wide = network(
+        [population("in", 2048, "input"), population("x", 1024)], [dense("in-x", "in", "x", np.full((1024, 2048), 0.25))]
+    )
+    workload = spiking_workload(wide, steps=2, rates=0.01)
+    device = get_device("loihi")
+    assert layer_cores(device.spec, workload.ops[0]) == pytest.approx(len(device.map(wide).used), abs=4)

@@ -288,7 +288,7 @@ def test_a_core_says_what_it_lacks():
         ("loihi", "integrate_and_fire", {"adaptation": 0.1}, "adaptation 0.1, loihi has no adaptive threshold"),
         ("loihi", "integrate_and_fire", {"reset": "subtract"}, "reset 'subtract', loihi has zero, none"),
         ("loihi", "integrate_and_fire", {"v_reset": 0.5}, "v_reset 0.5, loihi resets to 0"),
-        ("loihi", "integrate_and_fire", {"refractory_steps": 64}, "64 refractory steps, loihi has at most 63"),
+        ("loihi", "integrate_and_fire", {"refractory_steps": 64}, "64 refractory steps, loihi has at most 62"),
         ("truenorth", "integrate_and_fire", {"decay_v": 0.9}, "decay_v 0.9, truenorth leaks by a bias only (decay_v: 1)"),
         ("truenorth", "integrate_and_fire", {"decay_i": 0.5}, "1 synaptic currents (decay_i, decay_i2), truenorth has 0"),
         ("odin", "readout", {}, "odin has no such neurons: kind: unknown name 'readout'"),
