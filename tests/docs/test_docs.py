@@ -264,6 +264,7 @@ def spec_fields(model: type[BaseModel], prefix: str = ""):
 
 SPEC_PAGES = {
     "neuromorphic_chip": "spiking-chips.md",
+    "photonic_engine": "photonics.md",
     "binary_engine": "binary-engine.md",
     "convolution_engine": "nvdla.md",
     "mcu_cluster": "mcu-cluster.md",

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from hwsim.cli import main
 from hwsim.registry import device_classes, device_names, get_device
 from hwsim.workload import load_json
 from numerics import format_names
+
+SPIKING = Path(__file__).parents[1] / "neuromorphic" / "data" / "lif.nir"
 
 FILES = {
     "broken.onnx": "this is no protobuf",
@@ -42,7 +45,6 @@ class Raises(nn.Module):
 class Branches(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x
-
 
 def linear(batch=2):
     print("chatter")
@@ -239,11 +241,33 @@ def test_devices_lists_shows_and_gives_templates(run, report, files):
     _, shown, _ = run("devices", "tpu_v1")
     assert "clock_hz: 700e6" in shown
     assert report("devices", "tpu_v1")["clock_hz"] == 700e6
-    for kind in device_classes():
+    for kind, device in device_classes().items():
         code, text, _ = run("devices", "--template", kind)
         (files / "template.yaml").write_text(text)
         assert code == 0
-        assert report("run", "gemm.csv", "--device", "template.yaml")["totals"]["macs"] == 624
+        if device.event_driven:
+            found = report("run", str(SPIKING), "--device", "template.yaml", "--steps", "5")
+            assert [op["kind"] for op in found["ops"]] == ["spiking_layer"]
+        else:
+            assert report("run", "gemm.csv", "--device", "template.yaml")["totals"]["macs"] == 624
+
+
+def test_spiking_networks_take_events_steps_and_rates(run, report):
+    given = ("run", str(SPIKING), "--device", "loihi", "--steps", "20")
+    quiet, busy = (report(*given, "--rate", rate)["totals"]["energy_j"] for rate in ("0", "0.9"))
+    assert busy > quiet
+    assert report(*given, "--seed", "1") == report(*given, "--seed", "1")
+    assert report(*given, "--seed", "1") != report(*given, "--seed", "2")
+    for options, text in (
+        (("--rate", "2"), "rate: expected at most 1 spike a neuron and step, got 2"),
+        (("--input", "none.npz"), "none.npz: no such file"),
+        (("--dt", "-1"), "dt_s: expected a finite number > 0, got -1"),
+    ):
+        code, _, errors = run(*given, *options)
+        assert code == 2
+        assert errors.rstrip().splitlines()[-1] == f"hwsim run: error: {text}" or text in errors
+    code, _, errors = run("run", "gemm.csv", "--device", "tpu_v1", "--steps", "3")
+    assert (code, "steps: a .csv file leaves no such choice" in errors) == (2, True)
 
 
 def test_formats_lists_shows_and_tabulates(run, report):
