@@ -77,7 +77,8 @@ def quantise(
     late, delays = chip_delays(network, timing, chip.delay_steps_max)
     scales = scale if isinstance(scale, Mapping) else {}
     rule: Any = "auto" if isinstance(scale, Mapping) else scale
-    notes = list(network.notes)
+    chosen = rule if isinstance(rule, str) and not scales else "given"
+    notes = [*network.notes, f"quantisation: {chip.name}, scale {chosen}, timing {timing}"]
     senders = {p.source for p in network.projections}
     populations: dict[str, ChipPopulation] = {}
     incoming: dict[str, list[_Incoming]] = {one.name: [] for one in network.populations}

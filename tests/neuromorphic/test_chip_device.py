@@ -60,6 +60,7 @@ def test_every_chip_gives_a_true_report(name):
     for figure in ran.costs.unknown:
         assert any(figure in note for note in report.notes)
     assert any(repr(device.spec.event_set) in note for note in report.notes)
+    assert any(note.startswith("quantisation: ") and note.endswith("scale auto, timing aligned") for note in report.notes)
     again = Report.from_dict(json.loads(report.to_json()))
     assert again.to_dict() == report.to_dict()
 
