@@ -13,9 +13,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from photonic.calibration import Bench, align, descend, fidelity, refine, self_configure
     from photonic.decomposition import decompose
+    from photonic.detection import (
+        Converter,
+        DeadDetectors,
+        ExtinctionRatio,
+        Homodyne,
+        LaserNoise,
+        Modulator,
+        Receiver,
+        ShotNoise,
+        ThermalNoise,
+    )
     from photonic.device import PhotonicEngine
+    from photonic.fabrication import FabricatedMesh, fabricate
     from photonic.gradient import apply_cells, apply_mesh
+    from photonic.imperfections import (
+        Drift,
+        ExponentialKernel,
+        Ideal,
+        Imperfections,
+        InsertionLoss,
+        MeasuredKernel,
+        PhaseError,
+        PhaseQuantisation,
+        SplitterError,
+        StuckShifters,
+        ThermalCrosstalk,
+    )
     from photonic.layouts import MeshLayout, layout
     from photonic.mesh import Mesh, propagate
     from photonic.propagation import CellChain, UnitaryChain, mzi_cells
@@ -23,11 +49,47 @@ if TYPE_CHECKING:
     from photonic.svd_engine import SvdEngine
 
 _HOME = {
+    "calibration": (
+        "Bench",
+        "align",
+        "descend",
+        "fidelity",
+        "refine",
+        "self_configure",
+    ),
     "decomposition": ("decompose",),
+    "detection": (
+        "Converter",
+        "DeadDetectors",
+        "ExtinctionRatio",
+        "Homodyne",
+        "LaserNoise",
+        "Modulator",
+        "Receiver",
+        "ShotNoise",
+        "ThermalNoise",
+    ),
     "device": ("PhotonicEngine",),
+    "fabrication": (
+        "FabricatedMesh",
+        "fabricate",
+    ),
     "gradient": (
         "apply_cells",
         "apply_mesh",
+    ),
+    "imperfections": (
+        "Drift",
+        "ExponentialKernel",
+        "Ideal",
+        "Imperfections",
+        "InsertionLoss",
+        "MeasuredKernel",
+        "PhaseError",
+        "PhaseQuantisation",
+        "SplitterError",
+        "StuckShifters",
+        "ThermalCrosstalk",
     ),
     "layouts": (
         "MeshLayout",
@@ -48,19 +110,47 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Bench",
     "CellChain",
+    "Converter",
+    "DeadDetectors",
+    "Drift",
+    "ExponentialKernel",
+    "ExtinctionRatio",
+    "FabricatedMesh",
+    "Homodyne",
+    "Ideal",
+    "Imperfections",
+    "InsertionLoss",
+    "LaserNoise",
+    "MeasuredKernel",
     "Mesh",
     "MeshLayout",
+    "Modulator",
+    "PhaseError",
+    "PhaseQuantisation",
     "PhotonicEngine",
     "PhotonicSpec",
+    "Receiver",
+    "ShotNoise",
+    "SplitterError",
+    "StuckShifters",
     "SvdEngine",
+    "ThermalCrosstalk",
+    "ThermalNoise",
     "UnitaryChain",
+    "align",
     "apply_cells",
     "apply_mesh",
     "decompose",
+    "descend",
+    "fabricate",
+    "fidelity",
     "layout",
     "mzi_cells",
     "propagate",
+    "refine",
+    "self_configure",
 ]
 
 
