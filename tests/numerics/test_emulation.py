@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
-from numerics import InputError, Recipe, get_recipe, quantize, recipe_names
+from numerics import InputError, Recipe, calibrate, get_recipe, quantize, recipe_names
 from numerics.emulation import emulate
 from numerics.scaling import Scaling
 
@@ -158,6 +158,8 @@ def test_every_bundled_recipe_trains(name):
         recipe = replace(recipe, formats={**recipe.formats, "accumulator": "int64"})
     emulation = emulate(net, recipe)
     x, target = torch.randn(64, 32), torch.randn(64, 8)
+    if name == "int8_static":
+        calibrate(emulation, [x])
     optimizer = torch.optim.SGD(emulation.parameters(), lr=0.05)
     losses = []
     for _ in range(8):
