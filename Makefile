@@ -28,10 +28,10 @@ demo: $(VENV)/installed ## ResNet-50 on TPU v1: the report, layer by layer, with
 	@echo; echo "Open $(DEMO_OUT)/report.html for the whole picture, $(DEMO_OUT)/timeline.json in ui.perfetto.dev for the timeline."
 
 test: $(VENV)/installed-dev ## every test that CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest -n 2 --dist loadscope -q
 
 test-exhaustive: $(VENV)/installed-dev ## the longer sweeps as well
-	HWSIM_EFFORT=30 $(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "exhaustive or not exhaustive"
+	HWSIM_EFFORT=30 $(BIN)/python -m pytest -n 2 --dist loadscope -q -m "exhaustive or not exhaustive"
 
 lint: $(VENV)/installed-dev ## ruff (rules and format), mypy, and the documentation's links
 	$(BIN)/ruff check .

@@ -18,10 +18,15 @@ for folder in ("accelerators", "hwsim", "neuromorphic", "numerics", "photonic", 
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With ``--dist loadgroup`` the tests of a file stay on one worker, as they share what they build; pages and notebooks, each
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``--dist loadscope`` the tests of a file stay on one worker, as they share what they build; pages and notebooks, each
     long and on its own, go one by one to whoever is free."""
-    for item in items:
-        if item.path.parent.name not in ("docs", "notebooks"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.split("::")[0]
+            return nodeid if path.startswith(("tests/docs/", "tests/notebooks/")) else path
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadscope" else None

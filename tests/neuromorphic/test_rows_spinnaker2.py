@@ -178,14 +178,15 @@ def test_batch_at_which_an_h100_wins_back():
     class Dense(nn.Module):
         def __init__(self):
             super().__init__()
-            self.cell, self.head = nn.GRU(text()[1], HIDDEN), nn.Linear(HIDDEN, text()[1])
+            self.cell, self.head = nn.GRU(letters, HIDDEN), nn.Linear(HIDDEN, letters)
 
         def forward(self, x):
             return self.head(self.cell(x)[0])
 
+    letters = text()[1]
     with torch.device("meta"):
         model = Dense()
-        reports = {b: hwsim.simulate(model, torch.empty(STEPS, b, text()[1]), device="h100") for b in (1, 256)}
+        reports = {b: hwsim.simulate(model, torch.empty(STEPS, b, letters), device="h100") for b in (1, 256)}
     x, _ = sequences(8200, 30)
     active = sum(one.active for one in count_operations(trained(), x)) / 30
     gpu = amortised((1, reports[1]), (256, reports[256]))
