@@ -10,11 +10,12 @@ in cycles; ``engine`` and ``serial`` are what the machine says of the matrix ope
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
-from hwsim.machine import Machine
+from hwsim.machine import OperatorMachine
 from hwsim.memory import OffChip, Scratchpad
 from hwsim.operators import Convolution, Matmul, Normalization, Op, Softmax
 from hwsim.report import OpCost, Report, Span, repeated_rows
@@ -73,7 +74,7 @@ class MatrixWork:
 EngineT = TypeVar("EngineT", bound=EngineSpec)
 
 
-class MatrixEngine(Machine[EngineT]):
+class MatrixEngine(OperatorMachine[EngineT]):
     """A machine of this frame. A subclass says what a matrix operator takes (``matrix_work``) and how it sums
     (``computed_recipe``).
 
@@ -83,6 +84,7 @@ class MatrixEngine(Machine[EngineT]):
     fidelities: ClassVar[tuple[str, ...]] = ("analytic", "tile")
     default_fidelity: ClassVar[str] = "tile"
 
+    @abstractmethod
     def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> MatrixWork:
         """What ``op`` takes on the engine.
 
@@ -93,7 +95,6 @@ class MatrixEngine(Machine[EngineT]):
 
         Operators that differ in nothing but names are asked for once; see ``distinction``.
         """
-        raise NotImplementedError
 
     def distinction(self, op: Op) -> Hashable:
         """What the cost of ``op`` depends on besides the operator, its tensors and its group, for a machine with such a thing."""

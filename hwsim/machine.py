@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -45,9 +46,8 @@ class Fittable:
 
 
 class Machine(Generic[SpecT]):
-    """A device built from a spec. A subclass names its ``kind``, ``spec_class`` and rungs, and says what an operator costs
-    (``simulate``) and how it sums (``computed_recipe``).
-    """
+    """A device built from a spec, without what it costs and computes (``simulate`` and ``emulate``). A subclass names its
+    ``kind``, ``spec_class`` and rungs."""
 
     kind: ClassVar[str]
     spec_class: ClassVar[type[MachineSpec]]
@@ -87,75 +87,6 @@ class Machine(Generic[SpecT]):
         return cls(validate_spec(cls.spec_class, data, source=source))  # type: ignore[arg-type]
 
     # --- what it costs ------------------------------------------------------------------------------------------------
-
-    def simulate(
-        self,
-        workload: Workload,
-        *,
-        fidelity: str | None = None,
-        inputs: Any = None,
-        parameters: Any = None,
-    ) -> Report:
-        """What ``workload`` costs; see ``hwsim.device.Device.simulate``."""
-        chosen = check_request(self, fidelity, inputs, parameters)
-        return self._simulate(self.placed(workload), chosen)
-
-    def _simulate(self, workload: Workload, fidelity: str) -> Report:
-        """What a workload that has its formats costs at one rung."""
-        raise NotImplementedError
-
-    def placed(self, workload: Workload) -> Workload:
-        """The workload in the formats it has here: its own, or the device's default formats."""
-        workload.check_operands()
-        if workload.recipe:
-            return workload
-        recipe, key = self._default_formats
-        return workload.derived(key, lambda: workload.with_formats(recipe))
-
-    @cached_property
-    def _default_formats(self) -> tuple[Recipe, Hashable]:
-        """The recipe of the default formats, and what it is kept under with a workload."""
-        recipe = self._spec.default_recipe
-        return recipe, ("formats", tuple(sorted(recipe.formats.items())))
-
-    def matmul_time_s(
-        self,
-        m: Any,
-        n: Any,
-        k: Any,
-        *,
-        batch: Any = 1,
-        recipe: str | Recipe | None = None,
-        fidelity: str | None = None,
-    ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Latency of each of many matmuls, each a workload of its own: what ``simulate`` reports for it.
-
-        Args:
-            m, n, k, batch: sizes, integers or arrays that broadcast against each other.
-            recipe: number formats; the device's default formats otherwise.
-            fidelity: a rung of ``fidelities``.
-
-        Returns:
-            Seconds, in the broadcast shape of the sizes.
-
-        Raises:
-            InputError: a size below one, formats the device lacks.
-        """
-        shapes = matmul_shapes(m, n, k, batch)
-        distinct, places = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
-        times = self._matmul_times(distinct, recipe, fidelity)
-        return times[places].reshape(shapes.shape[:-1])
-
-    def _matmul_times(
-        self, shapes: np.ndarray[Any, Any], recipe: str | Recipe | None, fidelity: str | None
-    ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Seconds for each row (batch, m, n, k) of ``shapes``: one by one, unless a subclass does it at once."""
-        times = np.empty(len(shapes))
-        for i, (batch, m, n, k) in enumerate(shapes.tolist()):
-            workload = chain("matmul", [Matmul(name="matmul", batch=batch, m=m, n=n, k=k)])
-            placed = workload if recipe is None else workload.with_formats(recipe)
-            times[i] = self.simulate(placed, fidelity=fidelity).time_s
-        return times
 
     def conversions(self, workload: Workload, op: Op, computed: Sequence[str] = ()) -> tuple[float, float]:
         """(cycles of one lane, joules) to bring operands from the format they are stored in to the one they are consumed in.
@@ -287,6 +218,80 @@ class Machine(Generic[SpecT]):
             fitted.add("energy")  # static power is on for the time that was fitted
         return {what: "calibrated" if what in fitted else "predicted" for what in ("time", "energy")}
 
+
+class OperatorMachine(Machine[SpecT], ABC):
+    """A machine that runs operators, whose operands have formats. A subclass says what they cost at each rung (``_simulate``) and
+    how it sums (``computed_recipe``)."""
+
+    def simulate(
+        self,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        inputs: Any = None,
+        parameters: Any = None,
+    ) -> Report:
+        """What ``workload`` costs; see ``hwsim.device.Device.simulate``."""
+        chosen = check_request(self, fidelity, inputs, parameters)
+        return self._simulate(self.placed(workload), chosen)
+
+    @abstractmethod
+    def _simulate(self, workload: Workload, fidelity: str) -> Report:
+        """What a workload that has its formats costs at one rung."""
+
+    def placed(self, workload: Workload) -> Workload:
+        """The workload in the formats it has here: its own, or the device's default formats."""
+        workload.check_operands()
+        if workload.recipe:
+            return workload
+        recipe, key = self._default_formats
+        return workload.derived(key, lambda: workload.with_formats(recipe))
+
+    @cached_property
+    def _default_formats(self) -> tuple[Recipe, Hashable]:
+        """The recipe of the default formats, and what it is kept under with a workload."""
+        recipe = self._spec.default_recipe
+        return recipe, ("formats", tuple(sorted(recipe.formats.items())))
+
+    def matmul_time_s(
+        self,
+        m: Any,
+        n: Any,
+        k: Any,
+        *,
+        batch: Any = 1,
+        recipe: str | Recipe | None = None,
+        fidelity: str | None = None,
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Latency of each of many matmuls, each a workload of its own: what ``simulate`` reports for it.
+
+        Args:
+            m, n, k, batch: sizes, integers or arrays that broadcast against each other.
+            recipe: number formats; the device's default formats otherwise.
+            fidelity: a rung of ``fidelities``.
+
+        Returns:
+            Seconds, in the broadcast shape of the sizes.
+
+        Raises:
+            InputError: a size below one, formats the device lacks.
+        """
+        shapes = matmul_shapes(m, n, k, batch)
+        distinct, places = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
+        times = self._matmul_times(distinct, recipe, fidelity)
+        return times[places].reshape(shapes.shape[:-1])
+
+    def _matmul_times(
+        self, shapes: np.ndarray[Any, Any], recipe: str | Recipe | None, fidelity: str | None
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Seconds for each row (batch, m, n, k) of ``shapes``: one by one, unless a subclass does it at once."""
+        times = np.empty(len(shapes))
+        for i, (batch, m, n, k) in enumerate(shapes.tolist()):
+            workload = chain("matmul", [Matmul(name="matmul", batch=batch, m=m, n=n, k=k)])
+            placed = workload if recipe is None else workload.with_formats(recipe)
+            times[i] = self.simulate(placed, fidelity=fidelity).time_s
+        return times
+
     # --- what it computes ---------------------------------------------------------------------------------------------
 
     def emulate(
@@ -306,13 +311,13 @@ class Machine(Generic[SpecT]):
         chosen = self.computed_recipe(self._spec.default_recipe if recipe is None else get_recipe(recipe))
         return numerics.emulate(module, chosen, example_inputs=example_inputs, seed=seed)
 
+    @abstractmethod
     def computed_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe as the machine computes it: operands in formats that it multiplies, sums made as it makes them.
 
         Raises:
             InputError: formats that the machine neither multiplies nor converts, sums that it does not make.
         """
-        raise NotImplementedError
 
 
 def computed_format(op: Op) -> str:

@@ -12,6 +12,7 @@ al. (arXiv 2010.06192), section 4; state in 8 bits with a scale for each block, 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +89,7 @@ class _Plan:
     state: Mapping[str, Storage]
 
 
-class LowPrecisionOptimizer(torch.optim.Optimizer):
+class LowPrecisionOptimizer(torch.optim.Optimizer, ABC):
     """What the optimizers share: where formats come from, rounding, and the count of bytes.
 
     A subclass names its state and gives one step in FP32.
@@ -124,10 +125,11 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
 
     # --- what a subclass says -----------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def state_shapes(self, shape: tuple[int, ...], group: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         """Name → shape of the state that a parameter of this shape has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(
         self, weight: torch.Tensor, gradient: torch.Tensor, state: dict[str, torch.Tensor], step: int, group: Mapping[str, Any]
     ) -> None:
@@ -139,7 +141,6 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
             step: from 1.
             group: hyper-parameters.
         """
-        raise NotImplementedError
 
     # --- formats ------------------------------------------------------------------------------------------------------------
 

@@ -109,5 +109,5 @@ class BinaryEngine(MatrixEngine[BinarySpec]):
         return max(cycles, touched / spec.buffer.bytes_per_cycle), part.load_bytes, part.store_bytes, energy, {"buffer": touched}
 
     def computed_recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe as the engine computes it; see ``hwsim.machine.Machine.computed_recipe``."""
+        """The recipe as the engine computes it; see ``hwsim.machine.OperatorMachine.computed_recipe``."""
         return engine_recipe(self._spec, recipe)

@@ -252,7 +252,7 @@ class TensorProcessingEngine(MatrixEngine[TensorEngineSpec]):
 
     def computed_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe as the engine computes it: integers, sums exact modulo 2^32, whatever the order of the loops; see
-        ``hwsim.machine.Machine.computed_recipe``.
+        ``hwsim.machine.OperatorMachine.computed_recipe``.
         """
         if recipe.accumulation is not None:
             raise InputError(f"device {self.name!r}: recipe {recipe.name!r}: accumulation: sums are exact {SUMS}; leave it out")

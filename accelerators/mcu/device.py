@@ -20,7 +20,7 @@ from accelerators.mcu.work import (
     vector_work,
 )
 from hwsim.engine import IDEAL_MEMORY
-from hwsim.machine import UNMODELLED, Machine, format_bytes
+from hwsim.machine import UNMODELLED, OperatorMachine, format_bytes
 from hwsim.operators import Convolution, Gather, Matmul, Op, Scatter
 from hwsim.report import OpCost, Report, Span, repeated_rows
 from hwsim.schedule import Residency, Traffic, group_traffic, schedule
@@ -42,7 +42,7 @@ def serial_fraction(cores: int, speed_up: float) -> float:
     return (cores / speed_up - 1) / (cores - 1)
 
 
-class McuCluster(Machine[McuClusterSpec]):
+class McuCluster(OperatorMachine[McuClusterSpec]):
     """Cores with a shared, banked L1, a DMA from L2, and memory outside.
 
     Fidelities: ``analytic``, memory is ideal; ``tile``, with the banks' contention and the transfers of tiles.

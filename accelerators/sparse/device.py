@@ -149,7 +149,7 @@ class SparseEngine(MatrixEngine[SparseSpec]):
 
     def computed_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe as the engine computes it: products in the order of k, added one by one; a product with a zero changes no
-        sum, skipped or not. See ``hwsim.machine.Machine.computed_recipe``."""
+        sum, skipped or not. See ``hwsim.machine.OperatorMachine.computed_recipe``."""
         if recipe.accumulation is not None:
             raise InputError(
                 f"device {self.name!r}: recipe {recipe.name!r}: accumulation: a lane adds one product at a time; leave it out"

@@ -11,7 +11,7 @@ import numpy as np
 
 from accelerators.systolic.spec import SystolicSpec
 from hwsim.device import check_request
-from hwsim.machine import Fittable, Machine, format_bytes
+from hwsim.machine import Fittable, OperatorMachine, format_bytes
 from hwsim.operators import Convolution, Matmul, Normalization, Op, Softmax
 from hwsim.report import OpCost, Report, Span
 from hwsim.schedule import Group, Residency, Traffic, group_traffic, schedule
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Jobs = tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]
 
 
-class SystolicArray(Machine[SystolicSpec]):
+class SystolicArray(OperatorMachine[SystolicSpec]):
     """A systolic array with buffers, off-chip memory and a vector unit.
 
     Fidelities: ``analytic``, the closed forms with ideal memory; ``tile``, the pipeline of loads, folds and write-backs, tile by
@@ -169,6 +169,12 @@ class SystolicArray(Machine[SystolicSpec]):
             raise unknown_name(f"fidelity (device {self.name!r})", str(fidelity), self.fidelities)
         unit = ArrayUnit(self._spec) if fidelity == "cycle" else None
         return emulate(self._spec, module, chosen, example_inputs=example_inputs, seed=seed, matrix_unit=unit)
+
+    def computed_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe as the array computes it; see ``hwsim.machine.OperatorMachine.computed_recipe``."""
+        from accelerators.systolic.emulation import array_recipe
+
+        return array_recipe(self._spec, recipe)
 
     # --- from a group to what the pipeline needs -------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 
 from accelerators.tensor_engine.spec import KernelSpec, TensorEngineSpec
-from hwsim.machine import Fittable, Machine, format_bytes
+from hwsim.machine import Fittable, OperatorMachine, format_bytes
 from hwsim.operators import Attention, Convolution, Matmul, Op
 from hwsim.report import OpCost, Report, Span
 from hwsim.schedule import Group, Residency, Schedule, Traffic, form_groups, schedule
@@ -92,7 +92,7 @@ class _Kernel:
     spec: KernelSpec
 
 
-class TensorEngine(Machine[TensorEngineSpec]):
+class TensorEngine(OperatorMachine[TensorEngineSpec]):
     """Many equal units with matrix units, vector lanes and memories of their own, behind a shared L2 and off-chip memory.
 
     Fidelities: ``analytic``, the roofline of the data sheet; ``tile``, with tiles and waves, transfers at each level, launches

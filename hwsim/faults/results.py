@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwsim.faults.network import OUTCOMES
-from hwsim.faults.statistics import Interval, MeanMethod, Moments, mean_interval, stratified_proportion, wilson
+from hwsim.faults.statistics import Interval, MeanMethod, Moments, allowing_for, mean_interval, stratified_proportion, wilson
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class CampaignResult:
             by: some of ``layer``, ``target``, ``bit``; none for all together.
 
         Returns:
-            Rows: the group, ``trials``, ``bits`` (of the network), and for each of the outcomes and for ``changed`` predictions
-            the share with ``_low`` and ``_high``.
+            Rows: the group, ``trials``, ``failed`` ones beside them, ``bits`` (of the network), and for each of the outcomes and
+            for ``changed`` predictions the share with ``_low`` and ``_high``.
 
         Raises:
             InputError: a campaign over maps, an unknown name.
@@ -111,6 +112,7 @@ class CampaignResult:
             row: dict[str, Any] = {
                 **dict(zip(by, group, strict=True)),
                 "trials": sum(trials),
+                "failed": sum(counts[key]["failed"] for key in keys),
                 "bits": sum(self.strata[k] for k in keys),
             }
             for name in (*OUTCOMES, "changed"):
@@ -125,21 +127,19 @@ class CampaignResult:
         hits, trials, failed = ([counts[key][what] for key in keys] for what in (name, "trials", "failed"))
         places = [self.strata[key] * self.images for key in keys]
 
-        def share(hits: list[int], trials: list[int]) -> Interval:
+        def share(hits: Sequence[int], trials: Sequence[int]) -> Interval:
             if len(hits) == 1:
                 return wilson(hits[0], trials[0], confidence=self.level, population=places[0])
             return stratified_proportion(hits, trials, places, confidence=self.level)
 
-        found = share(hits, trials)
-        if not any(failed):
-            return found
-        every = [n + f for n, f in zip(trials, failed, strict=True)]
-        return found.reaching(share(hits, every), share([h + f for h, f in zip(hits, failed, strict=True)], every))
+        return allowing_for(failed, hits, trials, share)
 
     # --- fault maps -------------------------------------------------------------------------------------------------------------
 
     def scores(self) -> list[dict[str, Any]]:
         """The metric over fault maps, one row a scenario: mean score, its drop from the run without faults, and outcomes.
+
+        A scenario none of whose trials could be evaluated has ``trials`` 0, ``failed``, and nothing else.
 
         Raises:
             InputError: a campaign over single bits.
@@ -147,25 +147,30 @@ class CampaignResult:
         if self.kind != "maps":
             raise InputError("scores: fault maps have scores; a campaign over single bits has rates")
         by_scenario: dict[str, list[Mapping[str, Any]]] = {}
+        for each in sorted([*self.trials, *self.failures], key=lambda row: row["trial"]):
+            by_scenario.setdefault(each["scenario"], [])
         for each in self.trials:
-            by_scenario.setdefault(each["scenario"], []).append(each)
+            by_scenario[each["scenario"]].append(each)
         failed = Counter(failure["scenario"] for failure in self.failures)
         rows = []
         for name, trials in by_scenario.items():
             values = [float(trial["score"]) for trial in trials]
-            row: dict[str, Any] = {"scenario": name, "trials": len(trials)}
+            row: dict[str, Any] = {"scenario": name, "trials": len(trials), "failed": failed[name]}
+            rows.append(row)
+            if not trials:
+                continue
             row |= _columns("score", mean_score(values, failed[name], confidence=self.level, method=self.interval))
             row["drop"] = self.golden_score - row["score"]
             row["drop_low"], row["drop_high"] = self.golden_score - row["score_high"], self.golden_score - row["score_low"]
             row["faulty_bits"] = sum(trial["faulty_bits"] for trial in trials) / len(trials)
             for outcome in OUTCOMES:
-                hits, every = sum(t["outcome"] == outcome for t in trials), len(trials) + failed[name]
-                found = wilson(hits, len(trials), confidence=self.level)
-                least, most = (wilson(n, every, confidence=self.level) for n in (hits, hits + failed[name]))
-                row |= _columns(outcome, found.reaching(least, most) if failed[name] else found)
+                hits = sum(t["outcome"] == outcome for t in trials)
+                row |= _columns(outcome, allowing_for([failed[name]], [hits], [len(trials)], self._of_one))
             row["changed"] = sum(t["changed"] for t in trials) / (len(trials) * self.images)
-            rows.append(row)
         return rows
+
+    def _of_one(self, hits: Sequence[int], trials: Sequence[int]) -> Interval:
+        return wilson(hits[0], trials[0], confidence=self.level)
 
     def within(self, margin: float) -> bool:
         """Whether the intervals that the campaign was to narrow are within ±margin."""
@@ -238,9 +243,11 @@ class CampaignResult:
 
 
 def mean_score(values: Sequence[float], failed: int, *, confidence: float, method: MeanMethod) -> Interval:
-    """The mean of scores from 0 to 1, of which ``failed`` more are unknown."""
+    """The mean of scores from 0 to 1, one at least, of which ``failed`` more are unknown."""
 
     def mean(more: list[float]) -> Interval:
+        if len(values) + len(more) < 2:
+            return Interval(estimate=values[0], low=0.0, high=1.0, confidence=confidence, standard_error=math.inf)
         return mean_interval(Moments.of([*values, *more]), confidence=confidence, method=method, bounds=(0, 1))
 
     found = mean([])

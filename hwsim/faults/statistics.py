@@ -61,6 +61,20 @@ class Interval:
         return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}] at {100 * self.confidence:g} %"
 
 
+def allowing_for(
+    failed: Sequence[int],
+    hits: Sequence[int],
+    trials: Sequence[int],
+    share: Callable[[Sequence[int], Sequence[int]], Interval],
+) -> Interval:
+    """``share(hits, trials)``, by stratum, reaching from where all ``failed`` trials missed to where all of them hit."""
+    found = share(hits, trials)
+    if not any(failed):
+        return found
+    every = [n + more for n, more in zip(trials, failed, strict=True)]
+    return found.reaching(share(hits, every), share([n + more for n, more in zip(hits, failed, strict=True)], every))
+
+
 # --- a proportion ---------------------------------------------------------------------------------------------------------------
 
 

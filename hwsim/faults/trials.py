@@ -18,7 +18,7 @@ from hwsim.faults.network import FaultSite, Place
 from hwsim.faults.results import CampaignResult, mean_score
 from hwsim.faults.sampling import SamplingPlan
 from hwsim.faults.single_bits import SingleBits, sampling_plan, single_sites, site_name
-from hwsim.faults.statistics import Interval, MeanMethod, Moments, mean_interval, stratified_proportion
+from hwsim.faults.statistics import Interval, MeanMethod, Moments, allowing_for, mean_interval, stratified_proportion
 from hwsim.jobs import JobStore, RunSummary, Study, run_study
 from numerics.errors import InputError, unknown_name
 
@@ -221,13 +221,8 @@ class TrialCampaign(ABC):
                 trials[strata[trial]] += 1
             for trial in failed:
                 lost[strata[trial]] += 1
-            found = stratified_proportion(hits, trials, plan.sizes, confidence=level)
-            if failed:
-                every = [n + more for n, more in zip(trials, lost, strict=True)]
-                worst = [n + more for n, more in zip(hits, lost, strict=True)]
-                some = [stratified_proportion(n, every, plan.sizes, confidence=level) for n in (hits, worst)]
-                found = found.reaching(*some)
-            return [found]
+            share = partial(stratified_proportion, sizes=plan.sizes, confidence=level)
+            return [allowing_for(lost, hits, trials, share)]
         scores: list[list[float]] = [[] for _ in self.subject.scenarios]
         for trial, row in rows:
             scores[trial % self._each].append(row["score"])
@@ -235,7 +230,7 @@ class TrialCampaign(ABC):
         return [
             mean_score(values, unknown[number], confidence=level, method=self.interval)
             for number, values in enumerate(scores)
-            if len(values) > 1
+            if values
         ]
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hwsim.device import Device
-from hwsim.machine import Machine
+from hwsim.machine import OperatorMachine
 from hwsim.operators import Convolution, Matmul
 from hwsim.registry import get_device
 from hwsim.report import Report
@@ -133,7 +133,7 @@ def prediction(points: Sequence[Point], modelled: str) -> Callable[[Mapping[str,
 
     def predicted(data: Mapping[str, Any]) -> Array:
         device = get_device(data)
-        if matmuls is not None and isinstance(device, Machine):
+        if matmuls is not None and isinstance(device, OperatorMachine):
             shapes, recipe = matmuls
             m, n, k, batch = shapes.T
             return device.matmul_time_s(m, n, k, batch=batch, recipe=recipe)

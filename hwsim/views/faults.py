@@ -68,8 +68,8 @@ def print_campaign(result: CampaignResult, *, most: int | None = 30, console: Co
         for row in result.scores():
             table.add_row(
                 Text(shorten(row["scenario"], 40)), Text(f"{row['trials']:,}"), Text(_interval(row, "score")),
-                Text(_interval(row, "drop")), Text(f"{row['faulty_bits']:,.1f}"),
-                *(Text(f"{100 * row[name]:.1f}") for name in OUTCOMES),
+                Text(_interval(row, "drop")), Text(f"{row['faulty_bits']:,.1f}" if row["trials"] else "–"),
+                *(Text(f"{100 * row[name]:.1f}" if name in row else "–") for name in OUTCOMES),
             )  # fmt: skip
     console.print(table)
     lines = [f"… {counted(left, 'more layer')}"] if left > 0 else []
@@ -116,7 +116,7 @@ def plot_accuracy(results: CampaignResult | Sequence[CampaignResult], labels: Se
         raise InputError(f"labels: expected {len(each)}, one a campaign, got {len(names)}")
     figure, ax = _figure(6.2, 4.2)
     for number, (result, label) in enumerate(zip(each, names, strict=True)):
-        points = sorted((float(result.rate_of(row["scenario"])), row) for row in result.scores())
+        points = sorted((float(result.rate_of(row["scenario"])), row) for row in result.scores() if row["trials"])
         rates = [rate for rate, _ in points]
         colour = PALETTE[number % len(PALETTE)]
         low, mid, high = ([100 * row[key] for _, row in points] for key in ("score_low", "score", "score_high"))

@@ -12,6 +12,7 @@ float64.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from math import exp
 from typing import Any, NamedTuple
@@ -47,12 +48,12 @@ def decay(time_constant_s: float, dt_s: float) -> float:
     return exp(-dt_s / time_constant_s)
 
 
-class TimeFirst(nn.Module):
+class TimeFirst(nn.Module, ABC):
     """A module that takes a whole sequence (steps, batch, …); any other in a ``SpikingSequential`` is applied to each step."""
 
+    @abstractmethod
     def step(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """One step: input (batch, …) and the state before it (None: at rest) → output and the state after it."""
-        raise NotImplementedError
 
     def unroll(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """All steps of (steps, batch, …) from a state on: outputs, time first, and the state after the last."""

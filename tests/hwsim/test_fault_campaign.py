@@ -277,8 +277,8 @@ def test_refusals(tmp_path):
 
 
 def refusing(outputs, labels):
-    """A metric that raises where outputs are far out."""
-    if float(outputs.abs().max()) > 3:
+    """A metric that raises where outputs are far out, or no numbers."""
+    if not float(outputs.abs().max()) <= 3:
         raise ValueError("outputs too large")
     return (outputs.argmax(-1) == labels).float()
 
@@ -319,6 +319,23 @@ def test_scores_reach_over_maps_that_failed(tmp_path):
     values = [trial["score"] for trial in strict.trials]
     for extreme, end in ((0.0, "score_low"), (1.0, "score_high")):
         assert abs(row[end] - extreme) <= abs(np.mean(values + [extreme] * len(strict.failures)) - extreme)
+
+
+def test_a_scenario_whose_every_map_failed_is_told(tmp_path, capsys):
+    module, x = small()
+    recipe = Recipe(name="narrow", formats={"weight": "e4m3fn", "activation": "e4m3fn"})
+    models = {"some": BitFaults(rate=0.002), "all": BitFaults(kind="stuck_at_1", rate=1.0)}
+    campaign = Campaign(module, x, models, refusing, recipe=recipe, margin=0.49, first=5, maximum=20)
+    result = campaign.run(tmp_path / "store", progress="silent", retries=0)
+    some, none = result.scores()
+    assert none["scenario"] == "all"
+    assert none == {"scenario": "all", "trials": 0, "failed": sum(f["scenario"] == "all" for f in result.failures)}
+    assert some["trials"] + some["failed"] == none["failed"] == 20  # looks go on, as nothing is known of one
+    assert some["score_high"] - some["score_low"] <= 2 * 0.49
+    assert not result.within(0.49)
+    result.print()
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("all "))
+    assert line.split() == ["all", "0", *["–"] * 7]
 
 
 def test_a_metric_must_travel():
