@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwsim._distribution import VERSION, check_owner
 
-check_owner()
+check_owner()  # before anything that would fail less clearly
+
+from hwsim import zoo  # noqa: E402
+from numerics._lazy import lazy_names  # noqa: E402
+
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from hwsim import zoo as zoo
     from hwsim.api import load_workload, simulate
     from hwsim.device import Device
     from hwsim.planning import MemoryPlan, plan_memory
@@ -28,21 +30,16 @@ if TYPE_CHECKING:
     from numerics.recipes import Recipe
 
 _HOME = {
-    "Device": "hwsim.device",
-    "InputError": "numerics.errors",
-    "MemoryPlan": "hwsim.planning",
-    "Recipe": "numerics.recipes",
-    "Report": "hwsim.report",
-    "Serving": "hwsim.serving",
-    "Tensor": "hwsim.workload",
-    "Workload": "hwsim.workload",
-    "device_names": "hwsim.registry",
-    "get_device": "hwsim.registry",
-    "load_workload": "hwsim.api",
-    "plan_memory": "hwsim.planning",
-    "serve": "hwsim.serving",
-    "simulate": "hwsim.api",
-    "trace": "hwsim.tracing.torch",
+    ".api": ("load_workload", "simulate"),
+    ".device": ("Device",),
+    ".planning": ("MemoryPlan", "plan_memory"),
+    ".registry": ("device_names", "get_device"),
+    ".report": ("Report",),
+    ".serving": ("Serving", "serve"),
+    ".tracing.torch": ("trace",),
+    ".workload": ("Tensor", "Workload"),
+    "numerics.errors": ("InputError",),
+    "numerics.recipes": ("Recipe",),
 }
 
 __all__ = [
@@ -65,15 +62,4 @@ __all__ = [
     "zoo",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Names load when first used, so that ``import hwsim`` costs no torch, numba or pandas."""
-    if name == "zoo":
-        return import_module("hwsim.zoo")
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'hwsim' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from neuromorphic.cells.conversion import accuracy_by_step, constant_input, convert, fold_batch_norm
@@ -88,23 +89,11 @@ if TYPE_CHECKING:
     from neuromorphic.workload import SpikingWorkload, spiking_workload
 
 _HOME = {
-    "cells.conversion": (
-        "accuracy_by_step",
-        "constant_input",
-        "convert",
-        "fold_batch_norm",
-    ),
-    "cells.cutoff": (
-        "reduce_steps",
-        "run_until_clear",
-    ),
-    "cells.event_costs": ("break_even_batch",),
-    "cells.memory_units": (
-        "EGRU",
-        "LMU",
-        "LegendreMemory",
-    ),
-    "cells.neuron_cells": (
+    ".cells.conversion": ("accuracy_by_step", "constant_input", "convert", "fold_batch_norm"),
+    ".cells.cutoff": ("reduce_steps", "run_until_clear"),
+    ".cells.event_costs": ("break_even_batch",),
+    ".cells.memory_units": ("EGRU", "LMU", "LegendreMemory"),
+    ".cells.neuron_cells": (
         "AdaptiveLIF",
         "BalancedResonateAndFire",
         "CubaLIF",
@@ -116,84 +105,29 @@ _HOME = {
         "Threshold",
         "TimeFirst",
     ),
-    "cells.operation_counts": (
-        "count_operations",
-        "energy_ratio",
-    ),
-    "cells.spiking_attention": (
-        "SpikeDrivenAttention",
-        "SpikeDrivenBlock",
-    ),
-    "cells.surrogate": ("Surrogate",),
-    "cells.torch_network": ("to_network",),
-    "chip.campaign": (
-        "ChipCampaign",
-        "ChipFaultRates",
-    ),
-    "chip.costs": (
-        "ChipCosts",
-        "chip_costs",
-    ),
-    "chip.emulation": (
-        "ChipModule",
-        "emulate",
-    ),
-    "chip.faults": (
-        "ChipFaults",
-        "StateFlip",
-        "StuckBit",
-    ),
-    "chip.interconnect": (
-        "ChipLink",
-        "Interconnect",
-        "Traffic",
-    ),
-    "chip.mapping": (
-        "Mapping",
-        "map_network",
-    ),
-    "chip.network": ("ChipNetwork",),
-    "chip.packets": ("Packets",),
-    "chip.quantisation": ("quantise",),
-    "chip.running": ("ChipActivity",),
-    "chip.spec": ("ChipSpec",),
-    "chip.synchronisation": (
-        "Asynchronous",
-        "Barrier",
-        "FixedStep",
-        "Schedule",
-    ),
-    "core": (
-        "CoreTrace",
-        "LifCore",
-    ),
-    "crossbars.contrastive": (
-        "Alignment",
-        "align",
-    ),
-    "crossbars.costs": (
-        "CHOO",
-        "CostTable",
-        "Counts",
-        "ISAAC",
-    ),
-    "crossbars.crossbar": (
-        "Adc",
-        "Crossbar",
-        "CrossbarMatrix",
-        "Dac",
-        "IdealAdc",
-        "IdealDac",
-    ),
-    "crossbars.layers": (
-        "CrossbarLinear",
-        "to_crossbar",
-    ),
-    "crossbars.liquid": (
-        "Liquid",
-        "Probe",
-    ),
-    "crossbars.memristor": (
+    ".cells.operation_counts": ("count_operations", "energy_ratio"),
+    ".cells.spiking_attention": ("SpikeDrivenAttention", "SpikeDrivenBlock"),
+    ".cells.surrogate": ("Surrogate",),
+    ".cells.torch_network": ("to_network",),
+    ".chip.campaign": ("ChipCampaign", "ChipFaultRates"),
+    ".chip.costs": ("ChipCosts", "chip_costs"),
+    ".chip.emulation": ("ChipModule", "emulate"),
+    ".chip.faults": ("ChipFaults", "StateFlip", "StuckBit"),
+    ".chip.interconnect": ("ChipLink", "Interconnect", "Traffic"),
+    ".chip.mapping": ("Mapping", "map_network"),
+    ".chip.network": ("ChipNetwork",),
+    ".chip.packets": ("Packets",),
+    ".chip.quantisation": ("quantise",),
+    ".chip.running": ("ChipActivity",),
+    ".chip.spec": ("ChipSpec",),
+    ".chip.synchronisation": ("Asynchronous", "Barrier", "FixedStep", "Schedule"),
+    ".core": ("CoreTrace", "LifCore"),
+    ".crossbars.contrastive": ("Alignment", "align"),
+    ".crossbars.costs": ("CHOO", "CostTable", "Counts", "ISAAC"),
+    ".crossbars.crossbar": ("Adc", "Crossbar", "CrossbarMatrix", "Dac", "IdealAdc", "IdealDac"),
+    ".crossbars.layers": ("CrossbarLinear", "to_crossbar"),
+    ".crossbars.liquid": ("Liquid", "Probe"),
+    ".crossbars.memristor": (
         "FlickerReading",
         "GaussianProgramming",
         "GaussianReading",
@@ -211,81 +145,24 @@ _HOME = {
         "WriteVerify",
         "phase_change_memory",
     ),
-    "crossbars.wires": (
-        "IdealWires",
-        "Wires",
-    ),
-    "device": (
-        "ChipRun",
-        "NeuromorphicChip",
-    ),
-    "dynamics": (
-        "Activity",
-        "simulate",
-    ),
-    "encoders": (
-        "bernoulli_events",
-        "delta_events",
-        "latency_events",
-        "poisson_events",
-    ),
-    "events": ("Events",),
-    "learning.associative_memory": (
-        "SparseMemory",
-        "overlap",
-    ),
-    "learning.connectome": (
-        "Connectome",
-        "LinearReadout",
-        "generated_connectome",
-        "reservoir_network",
-    ),
-    "learning.hebbian": (
-        "HebbianClassifier",
-        "SoftHebbianLayer",
-    ),
-    "learning.learning_engine": ("LearningEngine",),
-    "learning.plastic_simulation": ("PlasticSimulation",),
-    "learning.plasticity": (
-        "LearningCounts",
-        "STDP",
-        "ThreeFactor",
-    ),
-    "network": (
-        "Neurons",
-        "Population",
-        "Projection",
-        "SpikingNetwork",
-        "Synapses",
-    ),
-    "neurons": (
-        "LoihiNeuron",
-        "LoihiState",
-        "synaptic_weight",
-    ),
-    "nir": (
-        "load_nir",
-        "to_nir",
-    ),
-    "router": (
-        "FlitFormat",
-        "Mesh",
-        "MeshRun",
-        "PortTrace",
-        "RouterPort",
-        "spike_router",
-    ),
-    "standard_networks": (
-        "brunel_network",
-        "cuba_network",
-    ),
-    "workload": (
-        "SpikingWorkload",
-        "spiking_workload",
-    ),
+    ".crossbars.wires": ("IdealWires", "Wires"),
+    ".device": ("ChipRun", "NeuromorphicChip"),
+    ".dynamics": ("Activity", "simulate"),
+    ".encoders": ("bernoulli_events", "delta_events", "latency_events", "poisson_events"),
+    ".events": ("Events",),
+    ".learning.associative_memory": ("SparseMemory", "overlap"),
+    ".learning.connectome": ("Connectome", "LinearReadout", "generated_connectome", "reservoir_network"),
+    ".learning.hebbian": ("HebbianClassifier", "SoftHebbianLayer"),
+    ".learning.learning_engine": ("LearningEngine",),
+    ".learning.plastic_simulation": ("PlasticSimulation",),
+    ".learning.plasticity": ("LearningCounts", "STDP", "ThreeFactor"),
+    ".network": ("Neurons", "Population", "Projection", "SpikingNetwork", "Synapses"),
+    ".neurons": ("LoihiNeuron", "LoihiState", "synaptic_weight"),
+    ".nir": ("load_nir", "to_nir"),
+    ".router": ("FlitFormat", "Mesh", "MeshRun", "PortTrace", "RouterPort", "spike_router"),
+    ".standard_networks": ("brunel_network", "cuba_network"),
+    ".workload": ("SpikingWorkload", "spiking_workload"),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "CHOO",
     "EGRU",
@@ -416,13 +293,4 @@ __all__ = [
     "to_nir",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Names load when first used, so that ``import neuromorphic`` costs no numba."""
-    if name in _MODULE:
-        return getattr(import_module(f"neuromorphic.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'neuromorphic' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULE)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

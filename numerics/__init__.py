@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from numerics.accumulator import Accumulator, Promotion, accumulator_names, get_accumulator
@@ -47,35 +48,40 @@ if TYPE_CHECKING:
     from numerics.solvers import conjugate_gradients, iterative_refinement, lu_factor, solve_lu, solve_triangular
 
 _HOME = {
-    "accumulator": ("Accumulator", "Promotion", "accumulator_names", "get_accumulator"),
-    "booth": ("bit_weight_matmul", "booth_digits", "lockstep_cycles", "nonzero_digits"),
-    "calibration": ("calibrate",),
-    "codebooks": ("CodebookFit", "GroupedCodebooks", "fit_codebook", "fit_groups"),
-    "ecc": ("Secded",),
-    "emulation": ("Emulation", "OperandKey", "Operator", "emulate"),
-    "encoding": ("BlockCodes", "decode", "encode"),
-    "entropy": ("CompressedFloats", "compress", "decompress", "entropy_bits", "field_entropy", "truncate_mantissa"),
-    "errors": ("InputError",),
-    "formats": (
-        "BlockFormat", "CodebookFormat", "FixedFormat", "FloatFormat", "Format", "IntFormat", "format_names", "get_format",
+    ".accumulator": ("Accumulator", "Promotion", "accumulator_names", "get_accumulator"),
+    ".booth": ("bit_weight_matmul", "booth_digits", "lockstep_cycles", "nonzero_digits"),
+    ".calibration": ("calibrate",),
+    ".codebooks": ("CodebookFit", "GroupedCodebooks", "fit_codebook", "fit_groups"),
+    ".ecc": ("Secded",),
+    ".emulation": ("Emulation", "OperandKey", "Operator", "emulate"),
+    ".encoding": ("BlockCodes", "decode", "encode"),
+    ".entropy": ("CompressedFloats", "compress", "decompress", "entropy_bits", "field_entropy", "truncate_mantissa"),
+    ".errors": ("InputError",),
+    ".formats": (
+        "BlockFormat",
+        "CodebookFormat",
+        "FixedFormat",
+        "FloatFormat",
+        "Format",
+        "IntFormat",
+        "format_names",
+        "get_format",
         "register_format",
     ),
-    "lfsr": ("Lfsr",),
-    "loss_scaling": ("LossScaler",),
-    "mac": ("MacPlan", "mac_plan", "multiply_add"),
-    "optimizers": ("SGD", "Adam", "AdamW", "Lion", "Shampoo"),
-    "packing": ("pack", "unpack"),
-    "products": ("conv2d", "dot", "matmul"),
-    "quantizer": ("quantize",),
-    "recipes": ("LossScaling", "Override", "Recipe", "get_recipe", "recipe_names"),
-    "reductions": ("layer_norm", "softmax", "sum"),
-    "rounded": ("RoundedArithmetic", "rounded_sum"),
-    "scaling": ("Scaling",),
-    "solvers": ("conjugate_gradients", "iterative_refinement", "lu_factor", "solve_lu", "solve_triangular"),
-    "quantisation_noise": ("sqnr", "sqnr_db"),
-}  # fmt: skip
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
+    ".lfsr": ("Lfsr",),
+    ".loss_scaling": ("LossScaler",),
+    ".mac": ("MacPlan", "mac_plan", "multiply_add"),
+    ".optimizers": ("Adam", "AdamW", "Lion", "SGD", "Shampoo"),
+    ".packing": ("pack", "unpack"),
+    ".products": ("conv2d", "dot", "matmul"),
+    ".quantisation_noise": ("sqnr", "sqnr_db"),
+    ".quantizer": ("quantize",),
+    ".recipes": ("LossScaling", "Override", "Recipe", "get_recipe", "recipe_names"),
+    ".reductions": ("layer_norm", "softmax", "sum"),
+    ".rounded": ("RoundedArithmetic", "rounded_sum"),
+    ".scaling": ("Scaling",),
+    ".solvers": ("conjugate_gradients", "iterative_refinement", "lu_factor", "solve_lu", "solve_triangular"),
+}
 __all__ = [
     "SGD",
     "Accumulator",
@@ -152,13 +158,4 @@ __all__ = [
 
 # ``numerics.sum`` is there as well, but ``from numerics import *`` leaves Python's own alone.
 
-
-def __getattr__(name: str) -> Any:
-    """Names load when first used, so that ``import numerics`` costs no torch or numba."""
-    if name in _MODULE:
-        return getattr(import_module(f"numerics.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'numerics' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULE)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

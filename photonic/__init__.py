@@ -9,8 +9,9 @@ True
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from photonic.calibration import Bench, align, descend, fidelity, refine, self_configure
@@ -49,16 +50,9 @@ if TYPE_CHECKING:
     from photonic.svd_engine import SvdEngine
 
 _HOME = {
-    "calibration": (
-        "Bench",
-        "align",
-        "descend",
-        "fidelity",
-        "refine",
-        "self_configure",
-    ),
-    "decomposition": ("decompose",),
-    "detection": (
+    ".calibration": ("Bench", "align", "descend", "fidelity", "refine", "self_configure"),
+    ".decomposition": ("decompose",),
+    ".detection": (
         "Converter",
         "DeadDetectors",
         "ExtinctionRatio",
@@ -69,16 +63,10 @@ _HOME = {
         "ShotNoise",
         "ThermalNoise",
     ),
-    "device": ("PhotonicEngine",),
-    "fabrication": (
-        "FabricatedMesh",
-        "fabricate",
-    ),
-    "gradient": (
-        "apply_cells",
-        "apply_mesh",
-    ),
-    "imperfections": (
+    ".device": ("PhotonicEngine",),
+    ".fabrication": ("FabricatedMesh", "fabricate"),
+    ".gradient": ("apply_cells", "apply_mesh"),
+    ".imperfections": (
         "Drift",
         "ExponentialKernel",
         "Ideal",
@@ -91,24 +79,12 @@ _HOME = {
         "StuckShifters",
         "ThermalCrosstalk",
     ),
-    "layouts": (
-        "MeshLayout",
-        "layout",
-    ),
-    "mesh": (
-        "Mesh",
-        "propagate",
-    ),
-    "propagation": (
-        "CellChain",
-        "UnitaryChain",
-        "mzi_cells",
-    ),
-    "spec": ("PhotonicSpec",),
-    "svd_engine": ("SvdEngine",),
+    ".layouts": ("MeshLayout", "layout"),
+    ".mesh": ("Mesh", "propagate"),
+    ".propagation": ("CellChain", "UnitaryChain", "mzi_cells"),
+    ".spec": ("PhotonicSpec",),
+    ".svd_engine": ("SvdEngine",),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "Bench",
     "CellChain",
@@ -153,13 +129,4 @@ __all__ = [
     "self_configure",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Names load when first used, so that ``import photonic`` costs no numba."""
-    if name in _MODULE:
-        return getattr(import_module(f"photonic.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'photonic' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULE)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -7,19 +7,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from rtl.bench import Bench, Latency, Port, Trace
     from rtl.verification import Configuration, Difference, Result, configurations, unit_names, verify
 
 _HOME = {
-    "bench": ("Bench", "Latency", "Port", "Trace"),
-    "verification": ("Configuration", "Difference", "Result", "configurations", "unit_names", "verify"),
+    ".bench": ("Bench", "Latency", "Port", "Trace"),
+    ".verification": ("Configuration", "Difference", "Result", "configurations", "unit_names", "verify"),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "Bench",
     "Configuration",
@@ -33,13 +32,4 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Names load when first used."""
-    if name in _MODULE:
-        return getattr(import_module(f"rtl.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'rtl' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from hwsim.dram.controller import Dram, DramRun
@@ -18,25 +19,12 @@ if TYPE_CHECKING:
     from hwsim.dram.streams import Stream, block, interleaved
 
 _HOME = {
-    "Dram": "hwsim.dram.controller",
-    "DramRun": "hwsim.dram.controller",
-    "DramSpec": "hwsim.dram.spec",
-    "Pattern": "hwsim.dram.steady",
-    "Stream": "hwsim.dram.streams",
-    "block": "hwsim.dram.streams",
-    "interleaved": "hwsim.dram.streams",
-    "preset_names": "hwsim.dram.spec",
+    ".controller": ("Dram", "DramRun"),
+    ".spec": ("DramSpec", "preset_names"),
+    ".steady": ("Pattern",),
+    ".streams": ("Stream", "block", "interleaved"),
 }
 
 __all__ = ["Dram", "DramRun", "DramSpec", "Pattern", "Stream", "block", "interleaved", "preset_names"]
 
-
-def __getattr__(name: str) -> Any:
-    """Names load when first used: specs are read without numba."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'hwsim.dram' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -11,8 +11,9 @@ The faults themselves, and what they make of numbers, are in ``numerics.faults``
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from hwsim.faults.campaign import Campaign
@@ -68,8 +69,8 @@ if TYPE_CHECKING:
     from hwsim.faults.weak_cells import FailedBits, LeakyCells, WeakCells
 
 _HOME = {
-    "campaign": ("Campaign",),
-    "fingerprint": (
+    ".campaign": ("Campaign",),
+    ".fingerprint": (
         "FingerprintTest",
         "HeadCost",
         "SelfTestResult",
@@ -79,28 +80,12 @@ _HOME = {
         "head_cost",
         "self_test",
     ),
-    "front_module": (
-        "FrontModule",
-        "FrontTraining",
-        "FrontedNetwork",
-        "train_front_module",
-    ),
-    "incremental.engine": (
-        "Incremental",
-        "IncrementalSite",
-        "Outcomes",
-        "SiteFaults",
-    ),
-    "incremental.recording": ("Unsupported",),
-    "looks": ("LookPlan",),
-    "network": (
-        "FaultSite",
-        "MapOutcome",
-        "NetworkUnderTest",
-        "Place",
-        "PlaceOutcome",
-    ),
-    "protection_cost": (
+    ".front_module": ("FrontModule", "FrontTraining", "FrontedNetwork", "train_front_module"),
+    ".incremental.engine": ("Incremental", "IncrementalSite", "Outcomes", "SiteFaults"),
+    ".incremental.recording": ("Unsupported",),
+    ".looks": ("LookPlan",),
+    ".network": ("FaultSite", "MapOutcome", "NetworkUnderTest", "Place", "PlaceOutcome"),
+    ".protection_cost": (
         "ProtectedEnergy",
         "ProtectionCost",
         "clipping_cost",
@@ -110,26 +95,12 @@ _HOME = {
         "parity_cost",
         "secded_cost",
     ),
-    "results": ("CampaignResult",),
-    "retention": (
-        "RetentionCurve",
-        "get_retention",
-        "refresh_power_w",
-        "retention_names",
-    ),
-    "sampling": (
-        "SamplingPlan",
-        "Stratum",
-        "Trials",
-    ),
-    "single_bits": ("SingleBits",),
-    "sizes": (
-        "allocate",
-        "pilot_deviations",
-        "sample_size",
-        "stratified_sample_size",
-    ),
-    "statistics": (
+    ".results": ("CampaignResult",),
+    ".retention": ("RetentionCurve", "get_retention", "refresh_power_w", "retention_names"),
+    ".sampling": ("SamplingPlan", "Stratum", "Trials"),
+    ".single_bits": ("SingleBits",),
+    ".sizes": ("allocate", "pilot_deviations", "sample_size", "stratified_sample_size"),
+    ".statistics": (
         "Interval",
         "Moments",
         "clopper_pearson",
@@ -139,24 +110,11 @@ _HOME = {
         "stratified_proportion",
         "wilson",
     ),
-    "trials": ("TrialCampaign",),
-    "voltage": (
-        "SramCurve",
-        "curve_names",
-        "get_curve",
-    ),
-    "voltage_plan": (
-        "ScaledEnergy",
-        "VoltagePlan",
-    ),
-    "weak_cells": (
-        "FailedBits",
-        "LeakyCells",
-        "WeakCells",
-    ),
+    ".trials": ("TrialCampaign",),
+    ".voltage": ("SramCurve", "curve_names", "get_curve"),
+    ".voltage_plan": ("ScaledEnergy", "VoltagePlan"),
+    ".weak_cells": ("FailedBits", "LeakyCells", "WeakCells"),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "Campaign",
     "CampaignResult",
@@ -222,12 +180,4 @@ __all__ = [
     "wilson",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE:
-        return getattr(import_module(f"hwsim.faults.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'hwsim.faults' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULE)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -11,8 +11,9 @@ A ``Study`` says what a trial is, ``run_study`` runs it and ``JobStore.read`` gi
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from hwsim.jobs.runner import Interrupted, RunSummary, run_study
@@ -20,23 +21,11 @@ if TYPE_CHECKING:
     from hwsim.jobs.study import JobError, Study
 
 _HOME = {
-    "Failure": "store",
-    "Interrupted": "runner",
-    "JobError": "study",
-    "JobStore": "store",
-    "RunSummary": "runner",
-    "Study": "study",
-    "run_study": "runner",
+    ".runner": ("Interrupted", "RunSummary", "run_study"),
+    ".store": ("Failure", "JobStore"),
+    ".study": ("JobError", "Study"),
 }
 
 __all__ = ["Failure", "Interrupted", "JobError", "JobStore", "RunSummary", "Study", "run_study"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"hwsim.jobs.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'hwsim.jobs' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from numerics.faults.fields import bit_fields, bit_positions, code_bits
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
     from numerics.faults.protection import Clipping, Duplication, Hardening, Parity, Protection, SecdedWords
 
 _HOME = {
-    "fields": ("bit_fields", "bit_positions", "code_bits"),
-    "injection": ("Injection", "inject"),
-    "maps": ("FaultMap", "corrupt", "draw_map", "draw_places", "stream"),
-    "models": ("BitFaults", "Burst"),
-    "protection": ("Clipping", "Duplication", "Hardening", "Parity", "Protection", "SecdedWords"),
+    ".fields": ("bit_fields", "bit_positions", "code_bits"),
+    ".injection": ("Injection", "inject"),
+    ".maps": ("FaultMap", "corrupt", "draw_map", "draw_places", "stream"),
+    ".models": ("BitFaults", "Burst"),
+    ".protection": ("Clipping", "Duplication", "Hardening", "Parity", "Protection", "SecdedWords"),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "BitFaults",
     "Burst",
@@ -49,12 +48,4 @@ __all__ = [
     "stream",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE:
-        return getattr(import_module(f"numerics.faults.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'numerics.faults' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULE)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
     from hwsim.faults.incremental.engine import Incremental, IncrementalSite, Outcomes, SiteFaults
     from hwsim.faults.incremental.recording import Unsupported
 
 _HOME = {
-    "engine": ("Incremental", "IncrementalSite", "Outcomes", "SiteFaults"),
-    "recording": ("Unsupported",),
+    ".engine": ("Incremental", "IncrementalSite", "Outcomes", "SiteFaults"),
+    ".recording": ("Unsupported",),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = ["Incremental", "IncrementalSite", "Outcomes", "SiteFaults", "Unsupported"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE:
-        return getattr(import_module(f"hwsim.faults.incremental.{_MODULE[name]}"), name)
-    raise AttributeError(f"module 'hwsim.faults.incremental' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULE)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
