@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelerators.systolic import _kernels as kernels
+from accelerators.systolic import _mapping_kernels as mapping_kernels
+from accelerators.systolic import _pipeline_fields as fields
+from accelerators.systolic import _pipeline_kernels as kernels
 from accelerators.systolic.cycle import step_tiles
 from accelerators.systolic.ideal import event_energy, host_cycles, on_arrays, shared, vector_bytes
 from accelerators.systolic.jobs import ArrayCycles, GroupCost, MatrixJob, MatrixRun, PartCost, VectorJob
@@ -24,8 +26,8 @@ CHUNK_BYTES = 4096
 """Vector operators move data in pieces of this size, or any power of two of them that fits the buffer, whatever is fastest; load,
 work and store of successive pieces overlap."""
 
-_DATAFLOW = {"weight_stationary": kernels.WS, "output_stationary": kernels.OS, "input_stationary": kernels.IS}
-_OVERLAP = {"none": kernels.NONE, "weights": kernels.WEIGHTS, "full": kernels.FULL}
+_DATAFLOW = {"weight_stationary": fields.WS, "output_stationary": fields.OS, "input_stationary": fields.IS}
+_OVERLAP = {"none": fields.NONE, "weights": fields.WEIGHTS, "full": fields.FULL}
 
 
 def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
@@ -61,25 +63,25 @@ class TilePipeline:
     def __init__(self, spec: SystolicSpec, *, stepped: bool = False) -> None:
         self.spec, self.stepped = spec, stepped
         array, memory = spec.array, spec.memory
-        hw = np.zeros(kernels.HW_FIELDS)
-        hw[kernels.ROWS], hw[kernels.COLUMNS] = array.rows, array.columns
-        hw[kernels.LATENCY] = array.timing.mac_latency_cycles
-        hw[kernels.OVERLAP] = _OVERLAP[array.timing.fold_overlap]
-        hw[kernels.DRAIN_SHIFT] = array.timing.output_drain == "shift"
-        hw[kernels.DATAFLOW] = _DATAFLOW[array.dataflow]
-        hw[kernels.MAC_CYCLES] = 1
-        hw[kernels.EXTRA_ARRAYS] = array.count - 1
+        hw = np.zeros(fields.HW_FIELDS)
+        hw[fields.ROWS], hw[fields.COLUMNS] = array.rows, array.columns
+        hw[fields.LATENCY] = array.timing.mac_latency_cycles
+        hw[fields.OVERLAP] = _OVERLAP[array.timing.fold_overlap]
+        hw[fields.DRAIN_SHIFT] = array.timing.output_drain == "shift"
+        hw[fields.DATAFLOW] = _DATAFLOW[array.dataflow]
+        hw[fields.MAC_CYCLES] = 1
+        hw[fields.EXTRA_ARRAYS] = array.count - 1
         for place, pad in enumerate((memory.input, memory.weight, memory.output)):
-            hw[kernels.IN_BPC + place] = pad.bytes_per_cycle
-            hw[kernels.IN_CAP + place] = pad.capacity_bytes
-            hw[kernels.IN_DOUBLE + place] = pad.double_buffered
-        hw[kernels.OFF_BPC] = memory.off_chip.achieved_bytes_per_s / spec.clock_hz
-        hw[kernels.OFF_LATENCY] = memory.off_chip.latency_s * spec.clock_hz
+            hw[fields.IN_BPC + place] = pad.bytes_per_cycle
+            hw[fields.IN_CAP + place] = pad.capacity_bytes
+            hw[fields.IN_DOUBLE + place] = pad.double_buffered
+        hw[fields.OFF_BPC] = memory.off_chip.achieved_bytes_per_s / spec.clock_hz
+        hw[fields.OFF_LATENCY] = memory.off_chip.latency_s * spec.clock_hz
         self.hw = hw
         ideal = hw.copy()
-        ideal[[kernels.IN_BPC, kernels.WEIGHT_BPC, kernels.OUT_BPC, kernels.OFF_BPC]] = np.inf
-        ideal[[kernels.IN_CAP, kernels.WEIGHT_CAP, kernels.OUT_CAP]] = np.inf
-        ideal[kernels.OFF_LATENCY] = 0.0
+        ideal[[fields.IN_BPC, fields.WEIGHT_BPC, fields.OUT_BPC, fields.OFF_BPC]] = np.inf
+        ideal[[fields.IN_CAP, fields.WEIGHT_CAP, fields.OUT_CAP]] = np.inf
+        ideal[fields.OFF_LATENCY] = 0.0
         self.ideal = ideal
 
     def run(self, matrix: MatrixJob | None, streamed: list[VectorJob], background: list[VectorJob]) -> GroupCost:
@@ -191,7 +193,7 @@ class TilePipeline:
         return GroupCost(sum(p.cycles for p in parts), tuple(parts))
 
     def _vector_time(self, job: VectorJob) -> float:
-        memory, latency = self.spec.memory.off_chip, self.hw[kernels.OFF_LATENCY]
+        memory, latency = self.spec.memory.off_chip, self.hw[fields.OFF_LATENCY]
         moved = [Moved(job.load_bytes, 1.0, 1.0), Moved(job.store_bytes, 1.0, 1.0, written=True)]
         off = mapped_bytes_per_s(memory, moved) / self.spec.clock_hz
         least = max(job.work_cycles, (job.load_bytes + job.store_bytes) / off)
@@ -208,21 +210,21 @@ class TilePipeline:
 def _job_vector(
     matrix: MatrixJob, streamed: list[VectorJob], background: list[VectorJob], batch: int, outputs: float
 ) -> npt.NDArray[np.float64]:
-    job = np.zeros(kernels.JOB_FIELDS)
-    job[kernels.BATCH] = batch
-    job[kernels.A_BYTES], job[kernels.B_BYTES], job[kernels.P_BYTES] = (
+    job = np.zeros(fields.JOB_FIELDS)
+    job[fields.BATCH] = batch
+    job[fields.A_BYTES], job[fields.B_BYTES], job[fields.P_BYTES] = (
         matrix.a_bytes,
         matrix.b_bytes,
         matrix.partial_bytes,
     )
-    job[kernels.A_HERE], job[kernels.B_HERE] = matrix.a_resident, matrix.b_resident
+    job[fields.A_HERE], job[fields.B_HERE] = matrix.a_resident, matrix.b_resident
     flat = matrix.vector_cycles + sum(v.work_cycles for v in streamed if not v.row_wise)
-    job[kernels.VECTOR_CYCLES] = flat / outputs
-    job[kernels.ROW_CYCLES] = sum(v.work_cycles for v in streamed if v.row_wise) / outputs
-    job[kernels.EXTRA_LOAD] = (matrix.extra_load_bytes + sum(v.load_bytes for v in streamed)) / outputs
-    job[kernels.STORE] = (matrix.store_bytes + sum(v.store_bytes for v in streamed)) / outputs
-    job[kernels.OTHER_OFF] = sum(v.load_bytes + v.store_bytes for v in background)
-    job[kernels.OTHER_IN] = matrix.result_bytes + sum(v.touched_bytes for v in streamed + background)
+    job[fields.VECTOR_CYCLES] = flat / outputs
+    job[fields.ROW_CYCLES] = sum(v.work_cycles for v in streamed if v.row_wise) / outputs
+    job[fields.EXTRA_LOAD] = (matrix.extra_load_bytes + sum(v.load_bytes for v in streamed)) / outputs
+    job[fields.STORE] = (matrix.store_bytes + sum(v.store_bytes for v in streamed)) / outputs
+    job[fields.OTHER_OFF] = sum(v.load_bytes + v.store_bytes for v in background)
+    job[fields.OTHER_IN] = matrix.result_bytes + sum(v.touched_bytes for v in streamed + background)
     return job
 
 
@@ -241,11 +243,11 @@ def _simulate(
     beside = int(work.beside)
     outputs = float(op.elements_out)
     job = _job_vector(matrix, streamed, background, shape.batch // (packed * beside), outputs)
-    job[[kernels.EXTRA_PACKED, kernels.EXTRA_BESIDE, kernels.EXTRA_SPLIT]] = packed - 1, beside - 1, int(work.split) - 1
+    job[[fields.EXTRA_PACKED, fields.EXTRA_BESIDE, fields.EXTRA_SPLIT]] = packed - 1, beside - 1, int(work.split) - 1
     machine, without_memory = hw.copy(), ideal.copy()
-    machine[kernels.MAC_CYCLES] = without_memory[kernels.MAC_CYCLES] = matrix.cycles_per_mac / array.streaming_fraction
+    machine[fields.MAC_CYCLES] = without_memory[fields.MAC_CYCLES] = matrix.cycles_per_mac / array.streaming_fraction
     cuts = _candidates(shape, array.rows, array.columns, array.dataflow, packed * beside)
-    picked, reuse, simulated, result = kernels.search(machine, job, *cuts)
+    picked, reuse, simulated, result = mapping_kernels.search(machine, job, *cuts)
     if picked[0] < 0:
         raise _too_small(spec, op, job, cuts)
     chosen = []
@@ -253,52 +255,50 @@ def _simulate(
         starts = cuts[4 * d]
         begin, end = starts[picked[d]], starts[picked[d] + 1]
         chosen += [a[begin:end] for a in cuts[4 * d + 1 : 4 * d + 4]]
-    order = kernels.ORDERS[picked[3]]
+    order = fields.ORDERS[picked[3]]
     if spec.memory.off_chip.dram is not None:
         # The mapping is the one for long reads; its tiles are then moved as they lie.
-        machine[kernels.OFF_BPC] = mapped_bytes_per_s(spec.memory.off_chip, _moved(matrix, shape, chosen, result)) / spec.clock_hz
-        result = kernels.simulate(machine, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)), kernels.UNLIMITED)
+        machine[fields.OFF_BPC] = mapped_bytes_per_s(spec.memory.off_chip, _moved(matrix, shape, chosen, result)) / spec.clock_hz
+        result = kernels.simulate(machine, job, order, *chosen, reuse, np.zeros((0, fields.TILE_FIELDS)), fields.UNLIMITED)
     bare = job.copy()
-    bare[[kernels.VECTOR_CYCLES, kernels.ROW_CYCLES, kernels.EXTRA_LOAD]] = 0.0
+    bare[[fields.VECTOR_CYCLES, fields.ROW_CYCLES, fields.EXTRA_LOAD]] = 0.0
 
     def time(hw: npt.NDArray[np.float64], job: npt.NDArray[np.float64]) -> float:
         if not stepped:
             return float(
-                kernels.simulate(hw, job, order, *chosen, reuse, np.zeros((0, kernels.TILE_FIELDS)), kernels.UNLIMITED)[
-                    kernels.TIME
-                ]
+                kernels.simulate(hw, job, order, *chosen, reuse, np.zeros((0, fields.TILE_FIELDS)), fields.UNLIMITED)[fields.TIME]
             )
         # What follows the array's last result, follows it as much later as the control says.
-        tiles = np.zeros((int(result[kernels.STEPS]), kernels.TILE_FIELDS))
-        found = kernels.simulate(hw, job, order, *chosen, reuse, tiles, kernels.UNLIMITED)
-        return float(found[kernels.TIME] + step_tiles(array, tiles) - found[kernels.ARRAY_LEFT])
+        tiles = np.zeros((int(result[fields.STEPS]), fields.TILE_FIELDS))
+        found = kernels.simulate(hw, job, order, *chosen, reuse, tiles, fields.UNLIMITED)
+        return float(found[fields.TIME] + step_tiles(array, tiles) - found[fields.ARRAY_LEFT])
 
     with_vector, array_only = time(without_memory, job), time(without_memory, bare)
-    a, b = result[kernels.LOAD_A], result[kernels.LOAD_B]
-    partial_in, partial_out = result[kernels.LOAD_PARTIAL], result[kernels.STORE_PARTIAL]
+    a, b = result[fields.LOAD_A], result[fields.LOAD_B]
+    partial_in, partial_out = result[fields.LOAD_PARTIAL], result[fields.STORE_PARTIAL]
     # Streamed operators report their own operands and results; the pipeline moved them all.
-    stored = result[kernels.STORE_OUT] - sum(v.store_bytes for v in streamed)
-    loaded = result[kernels.LOAD_EXTRA] - sum(v.load_bytes for v in streamed)
+    stored = result[fields.STORE_OUT] - sum(v.store_bytes for v in streamed)
+    loaded = result[fields.LOAD_EXTRA] - sum(v.load_bytes for v in streamed)
     sizes = {
         "off_chip": round(a + b + partial_in + partial_out + stored + loaded),
-        "input": round(result[kernels.IN_READ] + a) + matrix.result_bytes,
-        "weight": round(result[kernels.WEIGHT_READ] + b),
-        "output": round(result[kernels.OUT_READ] + result[kernels.OUT_WRITE] + partial_in),
+        "input": round(result[fields.IN_READ] + a) + matrix.result_bytes,
+        "weight": round(result[fields.WEIGHT_READ] + b),
+        "output": round(result[fields.OUT_READ] + result[fields.OUT_WRITE] + partial_in),
         **({"host": matrix.host_bytes} if matrix.host_bytes else {}),
     }
     mapping = {
         "batch": shape.batch, "m": shape.m, "n": shape.n, "k": shape.k,
         "tile_m": int(chosen[0].max()), "tile_n": int(chosen[3].max()), "tile_k": int(chosen[6].max()),
-        "loop_order": ORDER_NAMES[picked[3]], "tiles": int(result[kernels.STEPS]), "folds": int(result[kernels.FOLDS]),
+        "loop_order": ORDER_NAMES[picked[3]], "tiles": int(result[fields.STEPS]), "folds": int(result[fields.FOLDS]),
         "groups_per_fold": packed, **shared(array, work), "mappings_simulated": int(simulated),
         "loads_a_bytes": round(a), "loads_b_bytes": round(b), "partial_sum_bytes": round(partial_in + partial_out),
-        "array_occupancy": op.macs * matrix.cycles_per_mac / float(result[kernels.ARRAY_BUSY] * array.places),
+        "array_occupancy": op.macs * matrix.cycles_per_mac / float(result[fields.ARRAY_BUSY] * array.places),
     }  # fmt: skip
     return MatrixRun(
-        max(time(machine, job), kernels.levels(machine, job, result)) if stepped else float(result[kernels.TIME]),
+        max(time(machine, job), kernels.levels(machine, job, result)) if stepped else float(result[fields.TIME]),
         with_vector,
         array_only,
-        ArrayCycles(*(float(result[f]) for f in (kernels.ARRAY_BUSY, kernels.LOAD_WAIT, kernels.LOAD_SHOWN))),
+        ArrayCycles(*(float(result[f]) for f in (fields.ARRAY_BUSY, fields.LOAD_WAIT, fields.LOAD_SHOWN))),
         sizes,
         mapping,
     )
@@ -314,12 +314,12 @@ def _moved(
     conv = shape.convolution is not None
     partial = matrix.partial_bytes
     return [
-        Moved(result[kernels.LOAD_A], shape.k * a if conv else k * a, shape.k * a),
-        Moved(result[kernels.LOAD_B], shape.n * b if conv else n * b, shape.n * b),
-        Moved(result[kernels.LOAD_PARTIAL], n * partial, shape.n * partial),
-        Moved(result[kernels.STORE_PARTIAL], n * partial, shape.n * partial, written=True),
-        Moved(result[kernels.LOAD_EXTRA], 1.0, 1.0),
-        Moved(result[kernels.STORE_OUT], n * c, shape.n * c, written=True),
+        Moved(result[fields.LOAD_A], shape.k * a if conv else k * a, shape.k * a),
+        Moved(result[fields.LOAD_B], shape.n * b if conv else n * b, shape.n * b),
+        Moved(result[fields.LOAD_PARTIAL], n * partial, shape.n * partial),
+        Moved(result[fields.STORE_PARTIAL], n * partial, shape.n * partial, written=True),
+        Moved(result[fields.LOAD_EXTRA], 1.0, 1.0),
+        Moved(result[fields.STORE_OUT], n * c, shape.n * c, written=True),
     ]
 
 
@@ -330,11 +330,11 @@ def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np
         starts, values = cuts[4 * d], cuts[4 * d + which]
         return min(float(values[starts[i] : starts[i + 1]].max()) for i in range(starts.size - 1))
 
-    groups = (1 + job[kernels.EXTRA_PACKED]) * (1 + job[kernels.EXTRA_BESIDE])
+    groups = (1 + job[fields.EXTRA_PACKED]) * (1 + job[fields.EXTRA_BESIDE])
     needs = {
-        "input": least(0, 2) * least(2, 2) * job[kernels.A_BYTES],
-        "weight": least(2, 3) * least(1, 2) * job[kernels.B_BYTES],
-        "output": least(0, 1) * least(1, 1) * job[kernels.P_BYTES] * groups,
+        "input": least(0, 2) * least(2, 2) * job[fields.A_BYTES],
+        "weight": least(2, 3) * least(1, 2) * job[fields.B_BYTES],
+        "output": least(0, 1) * least(1, 1) * job[fields.P_BYTES] * groups,
     }
     for name, need in needs.items():
         pad = getattr(spec.memory, name)
@@ -344,4 +344,4 @@ def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np
                 f"device {spec.name!r}: memory.{name}.capacity_bytes: {pad.capacity_bytes} bytes{halves} cannot hold one tile of "
                 f"op {op.name!r}, which takes {need:.0f} bytes"
             )
-    return InputError(f"device {spec.name!r}: op {op.name!r} has more than {kernels.MAX_STEPS} of the largest tiles that fit")
+    return InputError(f"device {spec.name!r}: op {op.name!r} has more than {fields.MAX_STEPS} of the largest tiles that fit")

@@ -313,36 +313,37 @@ def brute_force_best(shape, device):
     """The fastest mapping of a matmul by trying every tile of the candidates without bounds or pruning."""
     import numpy as np
 
-    from accelerators.systolic import _kernels as kernels
+    from accelerators.systolic import _pipeline_fields as fields
+    from accelerators.systolic import _pipeline_kernels as kernels
     from accelerators.systolic.mapping import Shape, tilings
     from accelerators.systolic.pipeline import TilePipeline
 
     hw = TilePipeline(device.spec).hw
-    job = np.zeros(kernels.JOB_FIELDS)
+    job = np.zeros(fields.JOB_FIELDS)
     (
-        job[kernels.BATCH],
-        job[kernels.A_BYTES],
-        job[kernels.B_BYTES],
-        job[kernels.P_BYTES],
-        job[kernels.STORE],
+        job[fields.BATCH],
+        job[fields.A_BYTES],
+        job[fields.B_BYTES],
+        job[fields.P_BYTES],
+        job[fields.STORE],
     ) = 1, 1, 1, 4, 1
     array, memory = device.spec.array, device.spec.memory
     best = math.inf
     for m, n, k in itertools.product(*tilings(Shape(1, *shape), array.rows, array.columns, array.dataflow)):
-        for order in kernels.ORDERS:
+        for order in fields.ORDERS:
             for reuse in itertools.product([False, True], repeat=3):
                 if not fits(m, n, k, order, reuse, memory):
                     continue
                 parts = [a for t in (m, n, k) for a in (t.size, t.first, t.second)]
                 result = kernels.simulate(
-                    hw, job, order, *parts, np.array(reuse), np.zeros((0, kernels.TILE_FIELDS)), kernels.UNLIMITED
+                    hw, job, order, *parts, np.array(reuse), np.zeros((0, fields.TILE_FIELDS)), fields.UNLIMITED
                 )
                 moved = {
-                    kernels.IN_BPC: result[kernels.IN_READ] + result[kernels.LOAD_A] + m.size.sum() * n.size.sum(),
-                    kernels.WEIGHT_BPC: result[kernels.WEIGHT_READ] + result[kernels.LOAD_B],
-                    kernels.OUT_BPC: result[kernels.OUT_READ] + result[kernels.OUT_WRITE] + result[kernels.LOAD_PARTIAL],
+                    fields.IN_BPC: result[fields.IN_READ] + result[fields.LOAD_A] + m.size.sum() * n.size.sum(),
+                    fields.WEIGHT_BPC: result[fields.WEIGHT_READ] + result[fields.LOAD_B],
+                    fields.OUT_BPC: result[fields.OUT_READ] + result[fields.OUT_WRITE] + result[fields.LOAD_PARTIAL],
                 }
-                best = min(best, max(result[kernels.TIME], *(size / hw[level] for level, size in moved.items())))
+                best = min(best, max(result[fields.TIME], *(size / hw[level] for level, size in moved.items())))
     return best
 
 

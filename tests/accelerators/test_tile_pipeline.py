@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_pipeline import Job, Machine, simulate
 
-from accelerators.systolic import _kernels as kernels
+from accelerators.systolic import _mapping_kernels as mapping_kernels
+from accelerators.systolic import _pipeline_fields as fields
+from accelerators.systolic import _pipeline_kernels as kernels
 from accelerators.systolic.analytic import compute_cycles
 from accelerators.systolic.mapping import ORDER_NAMES, packed_groups, shape_of, tilings
 from accelerators.systolic.pipeline import _pack
@@ -21,32 +23,32 @@ FULL_NAMES = {"ws": "weight_stationary", "os": "output_stationary", "is": "input
 
 
 def vector(machine, capacities=(np.inf,) * 3):
-    hw = np.zeros(kernels.HW_FIELDS)
-    hw[kernels.ROWS], hw[kernels.COLUMNS], hw[kernels.LATENCY] = (
+    hw = np.zeros(fields.HW_FIELDS)
+    hw[fields.ROWS], hw[fields.COLUMNS], hw[fields.LATENCY] = (
         machine.rows,
         machine.columns,
         machine.latency,
     )
-    hw[kernels.OVERLAP] = ("none", "weights", "full").index(machine.overlap)
-    hw[kernels.DRAIN_SHIFT] = machine.shift
-    hw[kernels.DATAFLOW] = ("ws", "os", "is").index(machine.dataflow)
-    hw[kernels.MAC_CYCLES] = machine.cycles_per_mac
-    hw[kernels.IN_BPC : kernels.OUT_BPC + 1] = machine.bytes_per_cycle
-    hw[kernels.OFF_BPC], hw[kernels.OFF_LATENCY] = machine.off_bytes_per_cycle, machine.off_latency
-    hw[kernels.IN_CAP : kernels.OUT_CAP + 1] = capacities
-    hw[kernels.IN_DOUBLE : kernels.OUT_DOUBLE + 1] = machine.double
-    hw[kernels.EXTRA_ARRAYS] = machine.arrays - 1
+    hw[fields.OVERLAP] = ("none", "weights", "full").index(machine.overlap)
+    hw[fields.DRAIN_SHIFT] = machine.shift
+    hw[fields.DATAFLOW] = ("ws", "os", "is").index(machine.dataflow)
+    hw[fields.MAC_CYCLES] = machine.cycles_per_mac
+    hw[fields.IN_BPC : fields.OUT_BPC + 1] = machine.bytes_per_cycle
+    hw[fields.OFF_BPC], hw[fields.OFF_LATENCY] = machine.off_bytes_per_cycle, machine.off_latency
+    hw[fields.IN_CAP : fields.OUT_CAP + 1] = capacities
+    hw[fields.IN_DOUBLE : fields.OUT_DOUBLE + 1] = machine.double
+    hw[fields.EXTRA_ARRAYS] = machine.arrays - 1
     return hw
 
 
 def job_vector(job):
-    values = np.zeros(kernels.JOB_FIELDS)
-    values[kernels.BATCH] = job.batch
-    values[kernels.A_BYTES : kernels.P_BYTES + 1] = job.bytes
-    values[kernels.A_HERE], values[kernels.B_HERE] = job.here
-    values[kernels.VECTOR_CYCLES], values[kernels.ROW_CYCLES] = job.vector, job.row_vector
-    values[kernels.EXTRA_LOAD], values[kernels.STORE] = job.extra, job.store
-    values[[kernels.EXTRA_PACKED, kernels.EXTRA_BESIDE, kernels.EXTRA_SPLIT]] = job.packed - 1, job.beside - 1, job.split - 1
+    values = np.zeros(fields.JOB_FIELDS)
+    values[fields.BATCH] = job.batch
+    values[fields.A_BYTES : fields.P_BYTES + 1] = job.bytes
+    values[fields.A_HERE], values[fields.B_HERE] = job.here
+    values[fields.VECTOR_CYCLES], values[fields.ROW_CYCLES] = job.vector, job.row_vector
+    values[fields.EXTRA_LOAD], values[fields.STORE] = job.extra, job.store
+    values[[fields.EXTRA_PACKED, fields.EXTRA_BESIDE, fields.EXTRA_SPLIT]] = job.packed - 1, job.beside - 1, job.split - 1
     return values
 
 
@@ -59,8 +61,8 @@ def run_kernel(machine, job):
         order,
         *tiles,
         np.array(job.reuse),
-        np.zeros((0, kernels.TILE_FIELDS)),
-        kernels.UNLIMITED,
+        np.zeros((0, fields.TILE_FIELDS)),
+        fields.UNLIMITED,
     )
 
 
@@ -115,13 +117,13 @@ def jobs(draw):
 def test_kernel_equals_the_plain_replay(machine, job):
     time, moved, (waited, shown) = simulate(machine, job)
     result = run_kernel(machine, job)
-    assert result[kernels.TIME] == pytest.approx(time, rel=1e-9)
-    assert result[kernels.LOAD_WAIT] == pytest.approx(waited, rel=1e-9, abs=1e-6)
-    assert result[kernels.LOAD_SHOWN] == pytest.approx(shown, rel=1e-9, abs=1e-6)
-    assert result[kernels.ARRAY_BUSY] + waited + shown <= time * (1 + 1e-9) + 1e-6
+    assert result[fields.TIME] == pytest.approx(time, rel=1e-9)
+    assert result[fields.LOAD_WAIT] == pytest.approx(waited, rel=1e-9, abs=1e-6)
+    assert result[fields.LOAD_SHOWN] == pytest.approx(shown, rel=1e-9, abs=1e-6)
+    assert result[fields.ARRAY_BUSY] + waited + shown <= time * (1 + 1e-9) + 1e-6
     names = {
-        "a": kernels.LOAD_A, "b": kernels.LOAD_B, "p_in": kernels.LOAD_PARTIAL, "p_out": kernels.STORE_PARTIAL,
-        "out": kernels.STORE_OUT, "x": kernels.LOAD_EXTRA,
+        "a": fields.LOAD_A, "b": fields.LOAD_B, "p_in": fields.LOAD_PARTIAL, "p_out": fields.STORE_PARTIAL,
+        "out": fields.STORE_OUT, "x": fields.LOAD_EXTRA,
     }  # fmt: skip
     for name, place in names.items():
         assert result[place] == pytest.approx(moved[name], rel=1e-12), name
@@ -130,14 +132,14 @@ def test_kernel_equals_the_plain_replay(machine, job):
 @settings(max_examples=examples(150), deadline=None)
 @given(machines, jobs(), st.sampled_from(["off_bytes_per_cycle", "off_latency", "bytes_per_cycle", "double"]))
 def test_for_a_fixed_mapping_more_is_never_slower(machine, job, what):
-    slow = run_kernel(machine, job)[kernels.TIME]
+    slow = run_kernel(machine, job)[fields.TIME]
     better = {
         "off_bytes_per_cycle": machine.off_bytes_per_cycle * 1.3,
         "off_latency": machine.off_latency / 2,
         "bytes_per_cycle": tuple(2 * b for b in machine.bytes_per_cycle),
         "double": (True, True, True),
     }
-    fast = run_kernel(Machine(**{**machine.__dict__, what: better[what]}), job)[kernels.TIME]
+    fast = run_kernel(Machine(**{**machine.__dict__, what: better[what]}), job)[fields.TIME]
     assert fast <= slow * (1 + 1e-12)
 
 
@@ -152,13 +154,13 @@ def test_a_stall_that_can_be_counted_by_hand():
     )
     # B0 arrives at 16, A (8 bytes) at 24; fold 0: weights 16-20, stream from 24, left 24 + 1 + 4 + 3 = 32.
     # B1 is on the channel 24-40; fold 1: weights 40-44, left 44 + 1 + 4 + 3 = 52.
-    assert run_kernel(machine, job)[kernels.TIME] == 52
+    assert run_kernel(machine, job)[fields.TIME] == 52
 
 
 def search(shape, machine, capacities, job):
     cuts = tilings(shape, machine.rows, machine.columns, FULL_NAMES[machine.dataflow])
     flat = [*(a for cut in cuts for a in _pack(cut)), np.array([t.taps for t in cuts[2]])]
-    picked, reuse, simulated, result = kernels.search(vector(machine, capacities), job_vector(job), *flat)
+    picked, reuse, simulated, result = mapping_kernels.search(vector(machine, capacities), job_vector(job), *flat)
     return flat, picked, reuse, simulated, result
 
 
@@ -184,7 +186,7 @@ def test_with_ideal_memory_the_search_finds_the_closed_form():
                 batch=batch,
                 cycles_per_mac=interval,
             )
-            assert result[kernels.TIME] == expected
+            assert result[fields.TIME] == expected
 
 
 @pytest.mark.exhaustive
@@ -194,7 +196,7 @@ def test_every_small_matmul_in_every_mode_equals_the_closed_form(rows, columns):
         shape = shape_of(Matmul(name="x", m=m, n=n, k=k))
         for dataflow, overlap, shift in itertools.product(("ws", "os", "is"), ("none", "weights", "full"), (False, True)):
             machine = Machine(rows, columns, dataflow, overlap, shift)
-            found = search(shape, machine, (np.inf,) * 3, Job(tiles={}, order="", reuse=()))[4][kernels.TIME]
+            found = search(shape, machine, (np.inf,) * 3, Job(tiles={}, order="", reuse=()))[4][fields.TIME]
             timing = Timing(fold_overlap=overlap, output_drain="shift" if shift else "hidden")
             assert found == compute_cycles(m, n, k, rows=rows, columns=columns, dataflow=dataflow, timing=timing)
 
@@ -276,8 +278,8 @@ def test_traffic_of_a_small_convolution_equals_distinct_elements_per_tile(seed):
     tiles = {d: flat[4 * i + 1][flat[4 * i][picked[i]] : flat[4 * i][picked[i] + 1]] for i, d in enumerate("mnk")}
     split = int(flat[12][picked[2]])
     x, w, held = brute_force_convolution_traffic(op, tiles, ORDER_NAMES[picked[3]], reuse, split)
-    assert result[kernels.LOAD_A] == x
-    assert result[kernels.LOAD_B] == w
+    assert result[fields.LOAD_A] == x
+    assert result[fields.LOAD_B] == w
     whole = shape.batch == 1 and x == held  # loaded once and for all
     assert held <= (capacities[0] if whole else capacities[0] / 2)
 

@@ -228,7 +228,8 @@ def product_layout(device: SystolicArray, *, batch: int, m: int, n: int, k: int)
 def _layout(device: SystolicArray, matrix: MatrixJob, streamed: list[VectorJob]) -> TileLayout:
     from dataclasses import replace
 
-    from accelerators.systolic import _kernels as kernels
+    from accelerators.systolic import _mapping_kernels as mapping_kernels
+    from accelerators.systolic import _pipeline_fields as fields
     from accelerators.systolic.ideal import on_arrays
     from accelerators.systolic.pipeline import TilePipeline, _candidates, _job_vector
 
@@ -251,10 +252,10 @@ def _layout(device: SystolicArray, matrix: MatrixJob, streamed: list[VectorJob])
             matrix = replace(matrix, store_bytes=matrix.store_bytes + spilled, result_bytes=matrix.result_bytes + spilled)
         streamed = head
     machine = pipeline.hw.copy()
-    machine[kernels.MAC_CYCLES] = matrix.cycles_per_mac / spec.array.streaming_fraction
+    machine[fields.MAC_CYCLES] = matrix.cycles_per_mac / spec.array.streaming_fraction
     job = _job_vector(matrix, streamed, [], shape.batch, float(matrix.op.elements_out))
     cuts = _candidates(shape, spec.array.rows, spec.array.columns, spec.array.dataflow, 1)
-    picked, reuse, _, _ = kernels.search(machine, job, *cuts)
+    picked, reuse, _, _ = mapping_kernels.search(machine, job, *cuts)
     sizes = []
     for d in range(3):
         begin, end = cuts[4 * d][picked[d]], cuts[4 * d][picked[d] + 1]
