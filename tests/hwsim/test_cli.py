@@ -465,3 +465,9 @@ def test_progress_shows_on_a_terminal_after_a_while(monkeypatch, screen, patienc
     with progress.stage("at work"):
         time.sleep(0.3)
     assert ("at work" in sys.stderr.getvalue()) is shown
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "hwsim", "run", "nosuch"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("hwsim run: error: ")
