@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from numerics._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from photonic.analog.chain import Chain, reseed
+    from photonic.analog.conversion import layer_list, to_analog
+    from photonic.analog.layers import AnalogSettings
     from photonic.calibration import Bench, align, descend, fidelity, refine, self_configure
     from photonic.decomposition import decompose
     from photonic.detection import (
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from photonic.svd_engine import SvdEngine
 
 _HOME = {
+    ".analog.chain": ("Chain", "reseed"),
+    ".analog.conversion": ("layer_list", "to_analog"),
+    ".analog.layers": ("AnalogSettings",),
     ".calibration": ("Bench", "align", "descend", "fidelity", "refine", "self_configure"),
     ".decomposition": ("decompose",),
     ".detection": (
@@ -86,8 +92,10 @@ _HOME = {
     ".svd_engine": ("SvdEngine",),
 }
 __all__ = [
+    "AnalogSettings",
     "Bench",
     "CellChain",
+    "Chain",
     "Converter",
     "DeadDetectors",
     "Drift",
@@ -122,11 +130,14 @@ __all__ = [
     "descend",
     "fabricate",
     "fidelity",
+    "layer_list",
     "layout",
     "mzi_cells",
     "propagate",
     "refine",
+    "reseed",
     "self_configure",
+    "to_analog",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)
