@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from numerics._fields import check_integer
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -90,6 +91,24 @@ class MeshLayout:
     def signal_ports(self) -> slice:
         """The waveguides that carry a matrix."""
         return slice(self.first_signal, self.first_signal + (self.signals or 0))
+
+    def truncated(self, columns: int) -> MeshLayout:
+        """Its first columns alone: not every matrix, but light passes fewer MZIs that may be wrong (M. Y.-S. Fang et al., Opt.
+        Express 27(10), 14009, 2019).
+
+        Args:
+            columns: how many of them, at most ``depth``.
+
+        Raises:
+            InputError: more, or none.
+        """
+        if check_integer("columns", columns, 1) > self.depth:
+            raise InputError(f"columns: expected at most {self.depth}, which the {self.kind} mesh has, got {columns}")
+        if columns == self.depth:
+            return self
+        kept = int(np.searchsorted(self.column, columns))
+        upper, lower, column = (part[:kept] for part in (self.upper, self.lower, self.column))
+        return MeshLayout(f"truncated {self.kind}", self.ports, upper, lower, column, self.first_signal, self.signals)
 
     @cached_property
     def index(self) -> npt.NDArray[np.int32]:

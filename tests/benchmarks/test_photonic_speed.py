@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 from photonic.decomposition import decompose
 from photonic.gradient import apply_cells, apply_mesh
@@ -25,7 +26,9 @@ def one_thread():
     before = numba.get_num_threads(), torch.get_num_threads()
     numba.set_num_threads(1)
     torch.set_num_threads(1)
-    yield
+    # BLAS and LAPACK too: process time adds up all threads, so that with more of them what is beside looks slower than it is.
+    with threadpool_limits(1):
+        yield
     numba.set_num_threads(before[0])
     torch.set_num_threads(before[1])
 
