@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from photonic.analog.conversion import layer_list, to_analog
     from photonic.analog.layers import AnalogSettings
     from photonic.calibration import Bench, align, descend, fidelity, refine, self_configure
+    from photonic.campaign import PhotonicCampaign
     from photonic.decomposition import decompose
     from photonic.detection import (
         Converter,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
         ThermalNoise,
     )
     from photonic.device import PhotonicEngine
+    from photonic.emulation.faults import PhotonicFaults
+    from photonic.emulation.layers import LayerRecord
+    from photonic.emulation.unit import OpticalUnit
     from photonic.fabrication import FabricatedMesh, fabricate
     from photonic.gradient import apply_cells, apply_mesh
     from photonic.imperfections import (
@@ -57,6 +61,7 @@ _HOME = {
     ".analog.conversion": ("layer_list", "to_analog"),
     ".analog.layers": ("AnalogSettings",),
     ".calibration": ("Bench", "align", "descend", "fidelity", "refine", "self_configure"),
+    ".campaign": ("PhotonicCampaign",),
     ".decomposition": ("decompose",),
     ".detection": (
         "Converter",
@@ -70,6 +75,9 @@ _HOME = {
         "ThermalNoise",
     ),
     ".device": ("PhotonicEngine",),
+    ".emulation.faults": ("PhotonicFaults",),
+    ".emulation.layers": ("LayerRecord",),
+    ".emulation.unit": ("OpticalUnit",),
     ".fabrication": ("FabricatedMesh", "fabricate"),
     ".gradient": ("apply_cells", "apply_mesh"),
     ".imperfections": (
@@ -107,13 +115,17 @@ __all__ = [
     "Imperfections",
     "InsertionLoss",
     "LaserNoise",
+    "LayerRecord",
     "MeasuredKernel",
     "Mesh",
     "MeshLayout",
     "Modulator",
+    "OpticalUnit",
     "PhaseError",
     "PhaseQuantisation",
+    "PhotonicCampaign",
     "PhotonicEngine",
+    "PhotonicFaults",
     "PhotonicSpec",
     "Receiver",
     "ShotNoise",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import log2
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hwsim.engine import MatrixEngine, MatrixWork
 from hwsim.held_operands import loaded_bytes
@@ -14,14 +14,22 @@ from hwsim.operators import Convolution, Matmul, Op
 from hwsim.report import OpCost, Report
 from hwsim.schedule import Traffic
 from hwsim.workload import Workload
+from numerics._fields import check_integer
 from numerics.accumulator import Accumulator
-from numerics.errors import InputError
+from numerics.errors import InputError, unknown_name
 from numerics.formats import get_format
-from numerics.recipes import Recipe
+from numerics.recipes import Recipe, get_recipe
 from photonic.engines import Crossbar, MeshEngine
 from photonic.findings import findings
 from photonic.spec import PhotonicSpec
 from photonic.tiling import Tiling, results_kept, weights_kept
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from numerics.emulation import Emulation
+    from photonic.emulation.faults import PhotonicFaults
+    from photonic.emulation.unit import OpticalUnit
 
 SUMS = "int32"
 
@@ -187,9 +195,48 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
 
     # --- what it computes ---------------------------------------------------------------------------------------------
 
+    def emulate(
+        self,
+        module: nn.Module,
+        recipe: str | Recipe | None = None,
+        *,
+        fidelity: str | None = None,
+        example_inputs: Any = None,
+        seed: int = 0,
+    ) -> Emulation:
+        """``module`` as the engine computes it; see ``hwsim.device.Device.emulate``.
+
+        Args:
+            fidelity: ``tile``, the default: every product tile by tile through the optics of the spec, with its
+                ``imperfections``, and the noise and converters that its power budget is made of; the emulation's ``matrix_unit``
+                then has what was found out about each layer. ``analytic``: the formats alone, with exact sums.
+            seed: of the engine that is made, and of all noise.
+        """
+        import numerics
+
+        if fidelity not in (None, *self.fidelities):
+            raise unknown_name(f"fidelity (device {self.name!r})", str(fidelity), self.fidelities)
+        chosen = self.computed_recipe(self._spec.default_recipe if recipe is None else get_recipe(recipe))
+        unit = None if fidelity == "analytic" else self.unit(seed=seed)
+        return numerics.emulate(module, chosen, example_inputs=example_inputs, seed=seed, matrix_unit=unit)
+
+    def unit(self, *, seed: int = 0, faults: PhotonicFaults | None = None) -> OpticalUnit:
+        """The engine as the matrix unit of an emulation (``numerics.emulate``).
+
+        Args:
+            seed: of the engine that is made, and of all noise.
+            faults: what broke; None for nothing.
+
+        Raises:
+            InputError: a seed that is no integer ≥ 0; no light on detectors; a drift that the spec does not have.
+        """
+        from photonic.emulation.unit import OpticalUnit
+
+        return OpticalUnit(self._spec, check_integer("seed", seed, 0), faults)
+
     def computed_recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe in the engine's formats, with exact sums; see ``hwsim.machine.Machine.computed_recipe``. Noise and the
-        resolution of converters are not part of a recipe."""
+        """The recipe in the engine's formats, with exact sums; see ``hwsim.machine.OperatorMachine.computed_recipe``. Noise
+        and the resolution of converters are not part of a recipe."""
         if recipe.accumulation is not None:
             raise InputError(f"device {self.name!r}: recipe {recipe.name!r}: accumulation: sums are {SUMS}; leave it out")
 

@@ -14,6 +14,7 @@ from hwsim.spec import Count, Fraction, NotNegative, Positive, SpecPart
 from numerics.errors import InputError
 from numerics.formats import IntFormat, get_format
 from photonic.engines import Crossbar, MeshEngine, WeightBank
+from photonic.imperfections_spec import ImperfectionSection
 from photonic.link_budget import BOLTZMANN_J_PER_K, Detection, LinkBudget, Path, ratio
 from photonic.tiling import SUM_BYTES
 
@@ -120,6 +121,7 @@ class PhotonicSpec(EngineSpec):
         accumulators: add up what tiles give, in 32 bits.
         energy_pj_per_sum: of such an addition.
         mac_formats: integers that it multiplies.
+        imperfections: what an emulated engine does other than it should.
         area_um2: part → area of one; parts that the engine has and that are not here have no known area.
     """
 
@@ -137,6 +139,7 @@ class PhotonicSpec(EngineSpec):
     accumulators: Scratchpad
     energy_pj_per_sum: NotNegative
     mac_formats: Mapping[str, ProductFormat] = Field(min_length=1)
+    imperfections: ImperfectionSection
     area_um2: Mapping[str, NotNegative] = Field(default_factory=dict)
 
     @field_validator("mac_formats")
@@ -167,6 +170,8 @@ class PhotonicSpec(EngineSpec):
         unknown = sorted(set(self.losses_db) - set(engine.loss_parts))
         if unknown:
             raise ValueError(f"losses_db: unknown part {unknown[0]!r}; a {engine.style} has {', '.join(engine.loss_parts)}")
+        loss = self.losses_db.get("interferometer")
+        self.imperfections.check(engine.style, loss if isinstance(loss, float | int) else None)
         unknown = sorted(set(self.area_um2) - set(engine.parts))
         if unknown:
             raise ValueError(f"area_um2: unknown part {unknown[0]!r}; a {engine.style} has {', '.join(engine.parts)}")
@@ -181,10 +186,10 @@ class PhotonicSpec(EngineSpec):
             self.budget  # noqa: B018  bits that no light gives are an error of the spec
         except InputError as error:
             raise ValueError(f"wanted_bits: {str(error).removeprefix('bits: ')}") from None
-        line, loss = self.budget.line_w, max(path.total_db for path in self.budget.paths)
+        line, lost = self.budget.line_w, max(path.total_db for path in self.budget.paths)
         if line > NO_LASER_W:
             raise ValueError(
-                f"laser.largest_line_w: losses of {loss:.4g} dB ask for {line:.3g} W in a path; give what one carries"
+                f"laser.largest_line_w: losses of {lost:.4g} dB ask for {line:.3g} W in a path; give what one carries"
             )
         return self
 

@@ -394,10 +394,36 @@ def test_emulation_has_the_formats_of_the_report(name):
     torch.manual_seed(1)
     model, x = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5)), torch.randn(7, 20)
     device = DEVICES[name]
-    emulated = device.emulate(model, example_inputs=x)
     costed = [row.format for row in device.simulate(hwsim.trace(model, x)).ops if row.kind == "matmul"]
-    assert costed == [row.formats for row in emulated.operators if row.kind == "linear"]
-    assert 0 < float((emulated(x) - model(x)).norm().detach() / model(x).norm().detach()) < 0.1
+    for fidelity in ("analytic", "tile"):
+        emulated = device.emulate(model, fidelity=fidelity, example_inputs=x)
+        assert costed == [row.formats for row in emulated.operators if row.kind == "linear"]
+    exact = device.emulate(model, fidelity="analytic")
+    assert 0 < float((exact(x) - model(x)).norm().detach() / model(x).norm().detach()) < 0.1
+
+
+def test_costs_do_not_depend_on_what_an_engine_does_wrong():
+    """Light, converters and settings are paid for; whether a chip is well made is not in its energy or time."""
+    nothing = dict.fromkeys(DEVICES["mrr_bank"].spec.imperfections.model_dump(), "ideal")
+    for name, device in DEVICES.items():
+        perfect = engine(name, imperfections=nothing)
+        one, other = (found.simulate(workload_from("mlp0")).to_dict() for found in (device, perfect))
+        assert {**one, "spec": None} == {**other, "spec": None}
+
+
+def test_the_power_budget_of_a_report_is_what_emulation_finds():
+    """Bits of light in the report, beside those of the noise that the same network meets: never fewer, less than one more."""
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 192)), torch.rand(100, 192)
+    for name in ("coherent_mzi_56", "mrr_bank", "tempo_like"):
+        device = DEVICES[name]
+        told = [row["light_bits"] for row in device.simulate(hwsim.trace(model, x)).tables["power_budget"]]
+        emulated = device.emulate(model)
+        emulated(x)
+        found = [row["noise_bits"] for row in emulated.matrix_unit.table()]
+        assert [row["light_bits"] for row in emulated.matrix_unit.table()] == told
+        for noise, light in zip(found, told, strict=True):
+            assert light - 0.1 < noise < light + 1, name
 
 
 def test_refused():

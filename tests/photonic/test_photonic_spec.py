@@ -185,6 +185,25 @@ def test_a_mesh_too_deep_for_its_light_is_dark():
     assert budget.electrical_w < 200
 
 
+def test_what_is_wrong_with_bundled_machines():
+    """Shen et al. name 5e-3 rad and 0.1 % of noise in detection, which 8 bits of full scale are; ideal_photonic has nothing."""
+    shen, ideal, bank, tempo = (
+        engine(name).spec for name in ("coherent_mzi_56", "ideal_photonic", "mrr_bank", "tempo_like")
+    )  # fmt: skip
+    assert shen.imperfections.phase_error.sigma_rad == 5e-3
+    assert 1 / (np.sqrt(12) * 2**shen.wanted_bits) == pytest.approx(1e-3, rel=0.15)
+    assert set(ideal.imperfections.model_dump().values()) == {"ideal"}
+    for spec in (shen, bank, tempo):
+        assert spec.imperfections.shot_noise == "counted"
+        assert spec.imperfections.adc.full_scale <= 1
+    # A ring's resonance is off such that weights miss by about 2/2^9 (Zhang et al.: 9 bits are a deviation of that).
+    rings = bank.imperfections.rings
+    share = np.linspace(0.02, 0.98, 1000)
+    far = np.sqrt(1 / share - 1) / 2
+    slope = 2 * 8 * far / (1 + 4 * far**2) ** 2 / rings.linewidth_ghz  # of the weight, 2·T − 1
+    assert rings.resonance_error_ghz * np.sqrt(np.mean(slope**2)) == pytest.approx(2 / 2**9, rel=0.25)
+
+
 def test_slices():
     spec = engine("mrr_bank", dac__bits=4, tuning__bits=4).spec
     assert spec.slices(("int8", "int8")) == (2, 2)
