@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from photonic.propagation import CellChain, UnitaryChain, mzi_cells
     from photonic.spec import PhotonicSpec
     from photonic.svd_engine import SvdEngine
+    from photonic.training.forward_forward import ForwardForward
+    from photonic.training.in_situ import InSituLayer
+    from photonic.training.optical_layers import OpticalLayer
+    from photonic.training.physical_layer import PhysicalLayer
+    from photonic.training.projections import OpticalProjection
 
 _HOME = {
     ".analog.chain": ("Chain", "reseed"),
@@ -98,6 +103,11 @@ _HOME = {
     ".propagation": ("CellChain", "UnitaryChain", "mzi_cells"),
     ".spec": ("PhotonicSpec",),
     ".svd_engine": ("SvdEngine",),
+    ".training.forward_forward": ("ForwardForward",),
+    ".training.in_situ": ("InSituLayer",),
+    ".training.optical_layers": ("OpticalLayer",),
+    ".training.physical_layer": ("PhysicalLayer",),
+    ".training.projections": ("OpticalProjection",),
 }
 __all__ = [
     "AnalogSettings",
@@ -110,9 +120,11 @@ __all__ = [
     "ExponentialKernel",
     "ExtinctionRatio",
     "FabricatedMesh",
+    "ForwardForward",
     "Homodyne",
     "Ideal",
     "Imperfections",
+    "InSituLayer",
     "InsertionLoss",
     "LaserNoise",
     "LayerRecord",
@@ -120,6 +132,8 @@ __all__ = [
     "Mesh",
     "MeshLayout",
     "Modulator",
+    "OpticalLayer",
+    "OpticalProjection",
     "OpticalUnit",
     "PhaseError",
     "PhaseQuantisation",
@@ -127,6 +141,7 @@ __all__ = [
     "PhotonicEngine",
     "PhotonicFaults",
     "PhotonicSpec",
+    "PhysicalLayer",
     "Receiver",
     "ShotNoise",
     "SplitterError",
