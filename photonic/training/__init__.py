@@ -25,49 +25,15 @@ if TYPE_CHECKING:
     from photonic.training.twins import TwinLayer, deploy
 
 _HOME = {
-    ".costs": (
-        "SCHEMES",
-        "Scheme",
-        "mesh_macs",
-        "scheme_work",
-    ),
-    ".feedback": (
-        "FeedbackNetwork",
-        "Parameters",
-        "wide_narrow_wide",
-    ),
-    ".forward_forward": (
-        "ForwardForward",
-        "cosine_goodness",
-    ),
-    ".in_situ": (
-        "InSituLayer",
-        "InSituMesh",
-        "Measured",
-        "Probes",
-    ),
-    ".optical_layers": (
-        "MeshLinear",
-        "OpticalLayer",
-        "UnitPower",
-        "random_mesh",
-    ),
+    ".costs": ("SCHEMES", "Scheme", "mesh_macs", "scheme_work"),
+    ".feedback": ("FeedbackNetwork", "Parameters", "wide_narrow_wide"),
+    ".forward_forward": ("ForwardForward", "cosine_goodness"),
+    ".in_situ": ("InSituLayer", "InSituMesh", "Measured", "Probes"),
+    ".optical_layers": ("MeshLinear", "OpticalLayer", "UnitPower", "random_mesh"),
     ".physical_layer": ("PhysicalLayer",),
-    ".projections": (
-        "OpticalProjection",
-        "scattering",
-        "ternarised",
-    ),
-    ".tallies": (
-        "Tally",
-        "Work",
-        "light_time_s",
-        "work_energy_j",
-    ),
-    ".twins": (
-        "TwinLayer",
-        "deploy",
-    ),
+    ".projections": ("OpticalProjection", "scattering", "ternarised"),
+    ".tallies": ("Tally", "Work", "light_time_s", "work_energy_j"),
+    ".twins": ("TwinLayer", "deploy"),
 }
 __all__ = [
     "SCHEMES",
