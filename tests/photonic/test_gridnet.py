@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from digit_networks import TRAINING, accuracy, digital_scores, digits, fft_net, grid_matrices, grid_net, scores
+from gridnet_networks import TRAINING, accuracy, digital_scores, digits, fft_net, grid_matrices, grid_net, scores
 
 CHIPS = 4
 
