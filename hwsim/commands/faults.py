@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from hwsim.faults.results import CampaignResult
     from hwsim.faults.single_bits import SingleBits
     from numerics.faults import BitFaults, Protection
+    from numerics.recipes import Recipe
 
 SUMMARY = "What bit faults do to a model's predictions: by bit-error rate, or by layer and bit."
 
@@ -32,6 +35,8 @@ PROTECTIONS = {"secded": "SecdedWords", "parity": "Parity", "duplication": "Dupl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
+    # As argparse has it, a number with an exponent and a minus is an option that there is not.
+    parser._negative_number_matcher = re.compile(r"^-\.?\d")
     parser.add_argument(
         "model", metavar="MODEL", help="zoo name (hwsim models), or package.module:callable that returns (module, inputs)"
     )
@@ -41,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ber", metavar="R,…", help="bit-error rates, one fault map a trial on all images; without it, one faulty bit a trial"
     )
+    every = ", ".join(TARGETS)
     parser.add_argument(
-        "--targets", default="weights", metavar="T,…", help=f"what fails: {', '.join(TARGETS)} (default: weights)"
+        "--targets", default="weights", metavar="T,…", help=f"what fails: {every} (default: weights); accumulators need --ber"
     )
     parser.add_argument("--kind", default="flip", metavar="K", help="flip (default), stuck_at_0 or stuck_at_1")
     parser.add_argument(
@@ -81,27 +87,33 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from hwsim.faults.campaign import Campaign
-    from hwsim.jobs import JobError
+    from hwsim.jobs import JobError, JobStore
+    from hwsim.jobs.executors import check_workers
     from hwsim.progress import stage
 
     faults = _faults(arguments)
     protections = _protections(arguments)
     _options.writable(arguments.out)
+    if arguments.max_trials is not None and arguments.max_trials < 1:
+        raise InputError(f"--max-trials: expected an integer ≥ 1, got {arguments.max_trials}")
+    check_workers(workers=arguments.workers, executor=None, scheduler=arguments.scheduler)
+    recipe = _recipe(arguments.format)
     store = Path(arguments.out) / STORE
+    begun = JobStore.holds_study(store)
     if store.exists() and not arguments.resume:
         raise InputError(f"--out: {arguments.out} holds a campaign; --resume goes on with it, or choose another folder")
     with stage(f"building {arguments.model}"):
         module, inputs, labels = _subject(arguments)
     with stage("running it without faults"):
         campaign = Campaign(
-            module, (inputs, labels), faults, recipe=arguments.format, protections=protections, margin=arguments.margin,
+            module, (inputs, labels), faults, recipe=recipe, protections=protections, margin=arguments.margin,
             confidence=arguments.confidence, seed=arguments.seed, maximum=arguments.max_trials, interval=arguments.interval,
         )  # fmt: skip
+    if arguments.resume and not begun:
+        sys.stderr.write(f"hwsim faults: {store} holds no campaign to resume; it begins with the first trial\n")
     try:
         result = campaign.run(store, workers=arguments.workers, scheduler=arguments.scheduler)
     except JobError as error:
-        import sys
-
         sys.stderr.write(f"hwsim faults: error: {error}\n")
         return 1
     files = result.save(arguments.out)
@@ -136,6 +148,8 @@ def _faults(arguments: argparse.Namespace) -> SingleBits | dict[str, list[BitFau
         if TARGETS[word] in targets:
             raise InputError(f"--targets: expected each once, got {arguments.targets}")
         targets.append(TARGETS[word])
+    if arguments.ber is None and "accumulator" in targets:
+        raise InputError("--targets: accumulators fail in fault maps only; give --ber, or other targets")
     bits: Any = arguments.bits
     if bits is not None and bits.replace(",", "").isdigit():
         bits = tuple(int(bit) for bit in bits.split(",") if bit)
@@ -153,6 +167,15 @@ def _faults(arguments: argparse.Namespace) -> SingleBits | dict[str, list[BitFau
         word: [BitFaults(kind=arguments.kind, target=t, modules=arguments.modules, rate=rate, bits=bits) for t in targets]
         for word, rate in zip(arguments.ber.split(","), rates, strict=True)
     }
+
+
+def _recipe(given: str) -> Recipe:
+    from numerics import get_recipe
+
+    try:
+        return get_recipe(given)
+    except InputError as error:
+        raise InputError(f"--format: {str(error).removeprefix('recipe: ')}") from None
 
 
 def _protections(arguments: argparse.Namespace) -> list[Protection]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwsim.faults.network import Metric, NetworkUnderTest
+from hwsim.faults.network import Metric, NetworkUnderTest, refusing_data
 from hwsim.faults.single_bits import SingleBits
 from hwsim.faults.statistics import MeanMethod
 from hwsim.faults.trials import TrialCampaign, map_seed
@@ -132,7 +132,7 @@ class Campaign(TrialCampaign):
         return {
             "model": fingerprint_of(subject.emulation),
             "recipe": subject.emulation.recipe.name,
-            "data": _hash_of([subject.inputs, subject.labels]),
+            "data": hash_of([subject.inputs, subject.labels]),
             "metric": metric,
             "faults": _plain(subject.single)
             if subject.single is not None
@@ -163,7 +163,8 @@ def _emulated(model: Any, recipe: str | Path | Recipe | None, inputs: Any) -> Em
         raise InputError("recipe: a module that is not emulated needs number formats (such as 'int8')")
     emulation = numerics.emulate(model, recipe).eval()
     if any(scaling.update == "static" for scaling in emulation.recipe.scaling.values()):
-        numerics.calibrate(emulation, [tuple(inputs) if isinstance(inputs, list) else inputs])
+        with refusing_data(inputs):
+            numerics.calibrate(emulation, [tuple(inputs) if isinstance(inputs, list) else inputs])
     return emulation
 
 
@@ -202,7 +203,10 @@ def _scenarios(faults: Any) -> tuple[tuple[str, tuple[BitFaults, ...]], ...]:
             raise InputError(f"faults: {name}: expected at least one fault model, got none")
         for model in some:
             if not isinstance(model, BitFaults):
-                raise InputError(f"faults: {name}: expected BitFaults, got {type(model).__name__}")
+                raise InputError(
+                    f"faults: {name}: expected BitFaults, got {type(model).__name__}; faults of a machine's parts have campaigns "
+                    "of their own (of an array: accelerators.systolic.faults.campaign), or work in its matrix unit"
+                )
             if model.target in ("optimizer_state", "master_weight", "gradient"):
                 raise InputError(
                     f"faults: {name}: a campaign runs inference; {model.target!r} fails in training (numerics.faults.inject)"
@@ -237,7 +241,8 @@ def _bytes(tensor: torch.Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
-def _hash_of(values: Any) -> str:
+def hash_of(values: Any) -> str:
+    """A hash of tensors, in nested lists and tuples."""
     import torch
 
     digest = hashlib.sha256()

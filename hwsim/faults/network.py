@@ -6,7 +6,8 @@ every bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +30,8 @@ OUTCOMES: tuple[str, ...] = ("masked", "silent", "detected", "nan")
 
 GOLDEN_BYTES = 1 << 30
 """Memory for what the layers of all images are without faults, to begin incremental runs from."""
+
+_PRODUCTS = ("sums of conv", "sums of linear")
 
 Metric = Callable[[Any, Any], Any]
 """(outputs, labels) → a score from 0 to 1 for each image."""
@@ -116,7 +119,9 @@ class MapOutcome:
         outcome: the worst for all images together.
         masked, nan, changed: images whose outputs are equal in every bit, hold a new Inf or NaN, have another prediction.
         score: mean of the metric.
-        faulty_bits, corrected, detected: of the fault map, over all passes.
+        faulty_bits: of the map, without those of a protection's own bits.
+        corrected, detected: words that a protection corrected, and that it found wrong; errors in its own bits are among them.
+            What is stored (weights) counts once a map, however many passes read it; what is computed anew, in every pass.
     """
 
     outcome: str
@@ -166,12 +171,15 @@ class NetworkUnderTest:
         self.batch = batch
         self._metric = METRICS[metric] if isinstance(metric, str) else metric
         self._alone: dict[tuple[int, ...], torch.Tensor] = {}
-        self.golden = [out for out, _ in self._passes(())]
+        with refusing_data(self.inputs):
+            self.golden = [out for out, _ in self._passes(())]
         self.labelled = labels is not None
         predicted = torch.cat([out.argmax(-1) for out in self.golden])
         self.labels = predicted if labels is None else torch.as_tensor(labels)
         if len(self.labels) != self.images:
             raise InputError(f"labels: expected {self.images}, one an image, got {len(self.labels)}")
+        if self._metric is accuracy:
+            _check_labels(self.labels, predicted.shape, self.golden[0].shape[-1])
         self.golden_score = float(torch.cat([self._scores(out, n) for n, out in enumerate(self.golden)]).double().mean())
 
     # --- passes -------------------------------------------------------------------------------------------------------------
@@ -328,8 +336,10 @@ class NetworkUnderTest:
             found = Incremental(self.emulation, images, memory_bytes=GOLDEN_BYTES, in_turns=False)
         except Unsupported as reason:
             return str(reason)
-        if found.own_order:
-            return f"model: sums of {found.own_order[0]} are left to a library; a recipe with accumulation defines their order"
+        # Of pools and norms no recipe defines the order; of products one with accumulation does.
+        for text in sorted(found.own_order, key=lambda text: text.startswith(_PRODUCTS)):
+            remedy = "; a recipe with accumulation defines their order" if text.startswith(_PRODUCTS) else ", whatever the recipe"
+            return f"model: {text} are left to a library{remedy}"
         return found
 
     @property
@@ -408,6 +418,34 @@ class NetworkUnderTest:
         if len(images) == 1:
             self._alone[images] = found
         return found
+
+
+@contextmanager
+def refusing_data(inputs: Any) -> Iterator[None]:
+    """What a model raises when it first runs on some inputs is said of these, in one line."""
+    import torch
+
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever the model raises
+        given = inputs if isinstance(inputs, tuple | list) else (inputs,)
+        shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given if isinstance(x, torch.Tensor))
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"data: the model does not run on inputs {shapes.replace('torch.', '')}: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _check_labels(labels: torch.Tensor, shape: tuple[int, ...], classes: int) -> None:
+    if tuple(labels.shape) != tuple(shape):
+        raise InputError(f"labels: expected shape {tuple(shape)}, one for each prediction, got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise InputError(f"labels: expected integers, got {str(labels.dtype).removeprefix('torch.')}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise InputError(f"labels: expected 0 to {classes - 1} for {classes} classes, got {low} to {high}")
 
 
 def _literal(path: str) -> str:

@@ -242,13 +242,15 @@ class CampaignResult:
         print_campaign(self, most=most)
 
 
-def mean_score(values: Sequence[float], failed: int, *, confidence: float, method: MeanMethod) -> Interval:
+def mean_score(values: Sequence[float] | Moments, failed: int, *, confidence: float, method: MeanMethod) -> Interval:
     """The mean of scores from 0 to 1, one at least, of which ``failed`` more are unknown."""
+    known = values if isinstance(values, Moments) else Moments.of(values)
 
     def mean(more: list[float]) -> Interval:
-        if len(values) + len(more) < 2:
-            return Interval(estimate=values[0], low=0.0, high=1.0, confidence=confidence, standard_error=math.inf)
-        return mean_interval(Moments.of([*values, *more]), confidence=confidence, method=method, bounds=(0, 1))
+        some = known.merged(Moments.of(more))
+        if some.count < 2:
+            return Interval(estimate=known.mean, low=0.0, high=1.0, confidence=confidence, standard_error=math.inf)
+        return mean_interval(some, confidence=confidence, method=method, bounds=(0, 1))
 
     found = mean([])
     return found.reaching(mean([0.0] * failed), mean([1.0] * failed)) if failed else found

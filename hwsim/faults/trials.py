@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from hwsim.faults.network import FaultSite, Place
 from hwsim.faults.results import CampaignResult, mean_score
 from hwsim.faults.sampling import SamplingPlan
 from hwsim.faults.single_bits import SingleBits, sampling_plan, single_sites, site_name
-from hwsim.faults.statistics import Interval, MeanMethod, Moments, allowing_for, mean_interval, stratified_proportion
+from hwsim.faults.statistics import Interval, MeanMethod, Moments, allowing_for, stratified_proportion
 from hwsim.jobs import JobStore, RunSummary, Study, run_study
 from numerics.errors import InputError, unknown_name
 
@@ -143,6 +142,9 @@ class TrialCampaign(ABC):
         if interval not in ("bernstein", "student"):
             raise unknown_name("interval", interval, ("bernstein", "student"))
         self.subject: Any = subject
+        for name, value in (("first", first), ("maximum", maximum)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InputError(f"{name}: expected an integer ≥ 1, got {value!r}")
         self.interval: MeanMethod = interval
         self.bench = Bench.of(subject)
         plan = self.bench.plan
@@ -206,32 +208,14 @@ class TrialCampaign(ABC):
         """Scenario → the bit-error rate of its faults, where they share one."""
         return {}
 
-    def _estimates(self, results: Iterable[tuple[int, Mapping[str, Any]]], level: float, stop: int) -> list[Interval]:
+    def _estimates(self, results: Iterable[tuple[int, Mapping[str, Any]]], level: float, stop: int) -> list[Interval | None]:
         """What the margin is asked of: the share of changed predictions, or each scenario's mean score, after ``stop`` trials."""
+        tally = Tally(self)
         rows = list(results)
         failed = sorted(set(range(stop)) - {trial for trial, _ in rows})
-        if self.bench.plan is not None:
-            plan = self.bench.plan
-            if not rows:
-                return []
-            strata = plan.trials(0, stop).strata
-            hits, trials, lost = ([0] * len(plan.strata) for _ in range(3))
-            for trial, row in rows:
-                hits[strata[trial]] += row["changed"]
-                trials[strata[trial]] += 1
-            for trial in failed:
-                lost[strata[trial]] += 1
-            share = partial(stratified_proportion, sizes=plan.sizes, confidence=level)
-            return [allowing_for(lost, hits, trials, share)]
-        scores: list[list[float]] = [[] for _ in self.subject.scenarios]
-        for trial, row in rows:
-            scores[trial % self._each].append(row["score"])
-        unknown = Counter(trial % self._each for trial in failed)
-        return [
-            mean_score(values, unknown[number], confidence=level, method=self.interval)
-            for number, values in enumerate(scores)
-            if values
-        ]
+        tally.add(rows)
+        tally.add([(trial, None) for trial in failed])
+        return tally.intervals(level)
 
     @property
     def _levels(self) -> tuple[float, ...]:
@@ -241,8 +225,11 @@ class TrialCampaign(ABC):
 
     def _decide(self, results: Iterable[tuple[int, Mapping[str, Any]]], size: int) -> bool:
         look = self.looks.sizes.index(size // self._each)
-        found = self._estimates(results, self._levels[look], size)
-        return len(found) == max(1, len(self.subject.scenarios)) and all(self.looks.stops(interval) for interval in found)
+        self._looked = self._estimates(results, self._levels[look], size)
+        return all(interval is not None and self.looks.stops(interval) for interval in self._looked)
+
+    _looked: Sequence[Interval | None] = ()
+    """Intervals at the last look."""
 
     # --- running ----------------------------------------------------------------------------------------------------------------
 
@@ -269,6 +256,7 @@ class TrialCampaign(ABC):
         Raises:
             InputError: a file of another campaign; see ``hwsim.jobs.run_study``.
         """
+        self._looked = ()
         self.summary = run_study(
             self.study, store=store, workers=workers, executor=executor, scheduler=scheduler, progress=progress, retries=retries,
             note=_Note(self), label="faults",
@@ -365,22 +353,90 @@ class TrialCampaign(ABC):
         return found
 
 
-class _Note:
-    """The interval so far, for the progress bar; in order of completion, so for display only."""
+class Tally:
+    """Trials counted as the intervals of a campaign need them.
+
+    Args:
+        campaign: whose trials.
+    """
 
     def __init__(self, campaign: TrialCampaign) -> None:
         self.campaign = campaign
-        self.moments = [Moments.of([])] * campaign._each
+        self.plan = campaign.bench.plan
+        self.done = 0
+        each = campaign._each if self.plan is None else len(self.plan.strata)
+        self._moments = [Moments.of([])] * each
+        self._hits, self._trials, self._failed = ([0] * each for _ in range(3))
 
-    def __call__(self, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
-        bits = self.campaign.bench.plan is not None
-        values: list[list[float]] = [[] for _ in self.moments]
-        for trial, row in rows:
-            values[trial % len(values)].append(row["changed"] if bits else row["score"])
-        self.moments = [m.merged(Moments.of(v)) for m, v in zip(self.moments, values, strict=True)]
-        shown = []
-        for moments in self.moments[:3]:
-            if moments.count > 1:
-                found = mean_interval(moments, confidence=self.campaign.looks.confidence, method="student", bounds=(0, 1))
-                shown.append(f"{100 * found.estimate:.2f} ± {100 * found.half_width:.2f} %")
-        return ("changed " if bits else "score ") + ", ".join(shown) + (" …" if len(self.moments) > 3 else "") if shown else ""
+    def add(self, rows: Sequence[tuple[int, Mapping[str, Any] | None]]) -> None:
+        """Count trials; one without a row has failed."""
+        self.done += len(rows)
+        where = self._groups([trial for trial, _ in rows])
+        scores: dict[int, list[float]] = {}
+        for at, (_, row) in zip(where, rows, strict=True):
+            if row is None:
+                self._failed[at] += 1
+                continue
+            self._trials[at] += 1
+            if self.plan is None:
+                scores.setdefault(at, []).append(row["score"])
+            else:
+                self._hits[at] += bool(row["changed"])
+        for at, values in scores.items():
+            self._moments[at] = self._moments[at].merged(Moments.of(values))
+
+    def _groups(self, trials: list[int]) -> list[int]:
+        """The stratum, or the scenario, of each trial."""
+        if self.plan is None:
+            return [trial % self.campaign._each for trial in trials]
+        found: list[int] = []
+        start = 0
+        while start < len(trials):
+            stop = start + 1
+            while stop < len(trials) and trials[stop] == trials[stop - 1] + 1:
+                stop += 1
+            found += self.plan.trials(trials[start], trials[stop - 1] + 1).strata.tolist()
+            start = stop
+        return found
+
+    def intervals(self, level: float) -> list[Interval | None]:
+        """The share of changed predictions, or the mean score of each scenario; None where nothing is known."""
+        if self.plan is not None:
+            if not sum(self._trials):
+                return [None]
+            share = partial(stratified_proportion, sizes=self.plan.sizes, confidence=level)
+            return [allowing_for(self._failed, self._hits, self._trials, share)]
+        return [
+            mean_score(moments, failed, confidence=level, method=self.campaign.interval) if moments.count else None
+            for moments, failed in zip(self._moments, self._failed, strict=True)
+        ]
+
+
+MOST_SHOWN = 3
+"""Scenarios in a line of progress."""
+
+
+class _Note:
+    """The intervals so far, for the progress: of the trials done, in order of completion, at the level of the coming look, and
+    when a look has ended the run those that it was ended by. For display only."""
+
+    def __init__(self, campaign: TrialCampaign) -> None:
+        self.campaign = campaign
+        self.tally = Tally(campaign)
+
+    def __call__(self, rows: Sequence[tuple[int, Mapping[str, Any] | None]]) -> str:
+        campaign, tally = self.campaign, self.tally
+        if not rows and campaign._looked:
+            return self._text(campaign._looked)
+        tally.add(rows)
+        done = tally.done // campaign._each
+        look = next((n for n, size in enumerate(campaign.looks.sizes) if size >= done), -1)
+        return self._text(tally.intervals(campaign._levels[look]))
+
+    def _text(self, intervals: Sequence[Interval | None]) -> str:
+        shown = [
+            f"{100 * i.estimate:.2f} [{100 * i.low:.2f}, {100 * i.high:.2f}] %" if i is not None else "unknown"
+            for i in intervals[:MOST_SHOWN]
+        ]
+        more = " …" if len(intervals) > MOST_SHOWN else ""
+        return ("changed " if self.tally.plan is not None else "score ") + ", ".join(shown) + more

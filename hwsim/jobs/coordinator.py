@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hwsim.jobs.executors import Workers
 from hwsim.jobs.plan import Batch, ChunkSize, Frontier, batches, left_to_do
+from hwsim.jobs.progress import Update
 from hwsim.jobs.store import Failure, JobStore
 from hwsim.jobs.study import JobError, Row, Study
 from hwsim.jobs.worker import Reply, one_line
@@ -20,7 +21,8 @@ DRAIN_S = 10.0
 MOST_BARREN_STARTS = 3
 NOTE_ROWS = 4096
 
-Note = Callable[[Sequence[tuple[int, Row]]], str]
+Note = Callable[[Sequence[tuple[int, Row | None]]], str]
+"""Trials that are done, a failed one without a row → a text to show. Asked once more, with none, when the run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,17 @@ class Coordinator:
         self._broken = ""
         self._failed = 0
 
-    def run(
-        self, make_workers: Callable[[], Workers], *, stop_asked: Callable[[], bool], update: Callable[[int, str], None]
-    ) -> int:
+    def run(self, make_workers: Callable[[], Workers], *, stop_asked: Callable[[], bool], update: Update) -> int:
         """Run to the end; gives the number of trials at which it ended. ``make_workers`` is called only if there is work.
 
         Returns early, with what is done stored, once ``stop_asked``: then ``store.end`` is ``None``.
         """
         self._show_stored()
-        update(self.done, self.note_text)
         end = self._look()
         if end is not None:
-            self.store.finish(end)
+            self._end(end, update)
             return end
+        update(self.done, self.note_text, self._goal)
         self.store.reopen(self._gaps)
         self._failed = self.store.counts()[1]
         self._workers = make_workers()
@@ -93,15 +93,24 @@ class Coordinator:
                 finished, _ = wait(self._under_way, timeout=SIGNAL_EVERY_S, return_when=FIRST_COMPLETED)
                 self._collect(finished)
                 self._workers.watch()
-                update(self.done, " · ".join(filter(None, (self.note_text, self._workers.trouble()))))
                 end = self._look()
+                update(self.done, " · ".join(filter(None, (self.note_text, self._workers.trouble()))), self._goal)
             if end is not None:
-                self.store.finish(end)
+                self._end(end, update)
         except BaseException:
             self._workers.close(abandon=True)
             raise
         self._workers.close(abandon=bool(self._under_way))
         return self._frontier.reached if end is None else end
+
+    @property
+    def _goal(self) -> int:
+        """Trials at the next look."""
+        return self._looks[0] if self._looks else self.study.size
+
+    def _end(self, end: int, update: Update) -> None:
+        self.store.finish(end)
+        update(end, self.note_text if self.note is None else self.note([]), end)
 
     def _look(self) -> int | None:
         """The trials at which to end, if that is now."""
@@ -195,8 +204,9 @@ class Coordinator:
     def _commit(self) -> None:
         if self._rows or self._failures:
             self.store.add(self._rows, self._failures)
-        if self._rows and self.note is not None:
-            self.note_text = self.note([(trial, json.loads(row)) for trial, row in self._rows])
+        lost = [(trial, None) for f in self._failures if f.final for trial in range(f.trial, f.stop)]
+        if (self._rows or lost) and self.note is not None:
+            self.note_text = self.note([*((trial, json.loads(row)) for trial, row in self._rows), *lost])
         self._rows, self._failures = [], []
 
     def _take(self, sent: _Sent, reply: Reply) -> None:
@@ -274,7 +284,9 @@ class Coordinator:
     def _show_stored(self) -> None:
         if self.note is None:
             return
-        page: list[tuple[int, Row]] = []
+        page: list[tuple[int, Row | None]] = [
+            (trial, None) for f in self.store.failures(final=True) for trial in range(f.trial, f.stop)
+        ]
         for pair in self.store.results():
             page.append(pair)
             if len(page) == NOTE_ROWS:

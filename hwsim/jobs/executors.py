@@ -229,6 +229,8 @@ class DaskCluster(_Remote):
         except ImportError:
             raise InputError("scheduler: Dask is not installed; pip install 'hwsim[cluster]'") from None
         try:
+            # First without a client: one that finds nobody leaves threads behind and an error when it is collected.
+            _call_on(address)
             self._client: Any = Client(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:  # what distributed raises: nobody answers; no such address
             raise InputError(
@@ -294,6 +296,43 @@ class DaskCluster(_Remote):
         self._client.close(timeout=CONNECT_S)
 
 
+def _call_on(address: str) -> None:
+    """See that a Dask scheduler answers.
+
+    Raises:
+        OSError, ValueError: it does not; no such address.
+    """
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    from distributed.core import rpc
+
+    async def ask() -> None:
+        scheduler = rpc(address, timeout=CONNECT_S)
+        try:
+            await asyncio.wait_for(scheduler.identity(), CONNECT_S)
+        finally:
+            await scheduler.close_rpc()
+
+    # In a thread of its own: the caller may be a notebook, whose thread has a loop that runs.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, ask()).result()
+
+
+def check_workers(*, workers: int | None, executor: Executor | Callable[[], Executor] | None, scheduler: str | None) -> None:
+    """See that the arguments go together, before anything is made.
+
+    Raises:
+        InputError: an executor and a scheduler at once, workers and a scheduler, workers below 1.
+    """
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise InputError(f"workers: expected a whole number of at least 1, got {workers!r}")
+    if executor is not None and scheduler is not None:
+        raise InputError(f"scheduler: {scheduler!r} and an executor were both given; expected one of them")
+    if scheduler is not None and workers is not None:
+        raise InputError(f"workers: a Dask scheduler has its own, got workers={workers} and scheduler={scheduler!r}")
+
+
 def choose_workers(
     study: Study, *, workers: int | None, executor: Executor | Callable[[], Executor] | None, scheduler: str | None
 ) -> Workers:
@@ -302,13 +341,8 @@ def choose_workers(
     Raises:
         InputError: an executor and a scheduler at once, workers below 1, a study that cannot be pickled, no scheduler there.
     """
-    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
-        raise InputError(f"workers: expected a whole number of at least 1, got {workers!r}")
-    if executor is not None and scheduler is not None:
-        raise InputError(f"scheduler: {scheduler!r} and an executor were both given; expected one of them")
+    check_workers(workers=workers, executor=executor, scheduler=scheduler)
     if scheduler is not None:
-        if workers is not None:
-            raise InputError(f"workers: a Dask scheduler has its own, got workers={workers} and scheduler={scheduler!r}")
         return DaskCluster(study, scheduler)
     if executor is not None:
         return Borrowed(study, executor, workers=workers)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from numerics.errors import unknown_name
 
 MODES = ("auto", "bar", "lines", "silent")
 LINE_EVERY_S = 30.0
 
-Update = Callable[[int, str], None]
+
+class Update(Protocol):
+    """Shows how far a run is."""
+
+    def __call__(self, done: int, note: str, goal: int | None = None) -> None:
+        """``goal``: trials at which the run looks whether to end; None for all of them."""
+        ...
 
 
 @contextmanager
 def show_progress(
     label: str, total: int, *, done: int = 0, mode: str = "auto", every_s: float = LINE_EVERY_S, stream: TextIO | None = None
 ) -> Iterator[Update]:
-    """Gives ``update(done, note)``, to be called as often as one likes.
+    """Gives ``update(done, note, goal)``, to be called as often as one likes.
 
     Args:
         total: trials at most.
@@ -36,7 +42,7 @@ def show_progress(
         raise unknown_name("progress", mode, MODES)
     stream = stream or sys.stderr
     if mode == "silent":
-        yield lambda done, note: None
+        yield lambda done, note, goal=None: None
     elif mode == "bar" or (mode == "auto" and stream.isatty()):
         with _bar(label, total, done, stream) as update:
             yield update
@@ -45,14 +51,20 @@ def show_progress(
             yield update
 
 
-def pace(done: int, total: int, before: int, elapsed_s: float) -> str:
-    """``1,234/5,000 trials · 250/s · 15 s left``."""
-    text = f"{done:,}/{total:,} trials"
+def pace(done: int, total: int, before: int, elapsed_s: float, *, goal: int | None = None) -> str:
+    """``1,234/5,000 trials · 250/s · 15 s left``; with a goal before the total,
+    ``1,234 trials, next look at 2,000 of at most 5,000 · 250/s · 3 s to it``."""
+    near = goal is not None and done < goal < total
+    end = goal if goal is not None else total
+    if near:
+        text = f"{done:,} trials, next look at {end:,} of at most {total:,}"
+    else:
+        text = f"{done:,}/{max(end, done):,} trials"
     speed = (done - before) / elapsed_s if elapsed_s > 0 else 0.0
     if speed > 0:
         text += f" · {speed:,.3g}/s" if speed < 100 else f" · {speed:,.0f}/s"
-        if done < total:
-            text += f" · {_duration((total - done) / speed)} left"
+        if done < end:
+            text += f" · {_duration((end - done) / speed)} {'to it' if near else 'left'}"
     return text
 
 
@@ -69,10 +81,10 @@ def _lines(label: str, total: int, before: int, every_s: float, stream: TextIO) 
     start_s = printed_s = time.monotonic()
     last = ""
 
-    def update(done: int, note: str) -> None:
+    def update(done: int, note: str, goal: int | None = None) -> None:
         nonlocal printed_s, last
         now_s = time.monotonic()
-        last = f"{label}: {pace(done, total, before, now_s - start_s)}" + (f" · {note}" if note else "")
+        last = f"{label}: {pace(done, total, before, now_s - start_s, goal=goal)}" + (f" · {note}" if note else "")
         if now_s - printed_s >= every_s:
             print(last, file=stream, flush=True)
             printed_s, last = now_s, ""
@@ -95,8 +107,8 @@ def _bar(label: str, total: int, before: int, stream: TextIO) -> Iterator[Update
     with Progress(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task(label, total=total, completed=before, text="")
 
-        def update(done: int, note: str) -> None:
-            text = pace(done, total, before, time.monotonic() - start_s) + (f" · {note}" if note else "")
-            bar.update(task, completed=done, text=text)
+        def update(done: int, note: str, goal: int | None = None) -> None:
+            text = pace(done, total, before, time.monotonic() - start_s, goal=goal) + (f" · {note}" if note else "")
+            bar.update(task, completed=done, total=max(done, total if goal is None else goal), text=text)
 
         yield update

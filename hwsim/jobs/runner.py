@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from hwsim.jobs.coordinator import Coordinator, Note
-from hwsim.jobs.executors import choose_workers
+from hwsim.jobs.executors import check_workers, choose_workers
 from hwsim.jobs.progress import show_progress
 from hwsim.jobs.store import JobStore
 from hwsim.jobs.study import Study
@@ -85,8 +85,9 @@ def run_study(
             twice is run alone from then on, so that only the one at fault is blamed.
         most_failed: give up when more trials than this have failed.
         retry_failed: run trials again that an earlier run recorded as failed.
-        note: gets the ``(trial, row)`` pairs just stored, in order of completion and on resuming those in the file first; gives a
-            text to show. For display only.
+        note: gets the ``(trial, row)`` pairs just stored, in order of completion and on resuming those in the file first, with
+            None for the row of a trial that failed for good; gives a text to show. Called with no pairs when the run has ended.
+            For display only.
         progress: ``auto``, ``bar``, ``lines`` or ``silent``, on standard error.
         label: name of the run in the progress.
 
@@ -99,6 +100,7 @@ def run_study(
     for name, value in (("retries", retries), ("most_failed", most_failed)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise InputError(f"{name}: expected a whole number of at least 0, got {value!r}")
+    check_workers(workers=workers, executor=executor, scheduler=scheduler)
     start_s = time.monotonic()
     here = workers in (None, 1) and executor is None and scheduler is None
     with JobStore.write(store, study.identity()) as opened, _gentle_stop() as stop_asked:
@@ -109,11 +111,17 @@ def run_study(
             show_progress(label, study.size, done=run.done, mode=progress) as update,
             one_thread_here() if here else nullcontext(),
         ):
-            end = run.run(
-                lambda: choose_workers(study, workers=workers, executor=executor, scheduler=scheduler),
-                stop_asked=stop_asked,
-                update=update,
-            )
+            try:
+                end = run.run(
+                    lambda: choose_workers(study, workers=workers, executor=executor, scheduler=scheduler),
+                    stop_asked=stop_asked,
+                    update=update,
+                )
+            except InputError:
+                if opened.counts() == (0, 0):
+                    # Of a study that never began no file stays, so that the mended call is not held against it.
+                    opened.discard()
+                raise
         if opened.end is None:
             raise Interrupted(
                 f"interrupted: {run.done:,} of {study.size:,} trials are kept in {str(opened.path)!r}; run it again to go on"

@@ -60,31 +60,54 @@ class JobStore:
         self.path = path
         self._connection = connection
         self._lock = lock
-        header = dict(connection.execute("SELECT name, value FROM header"))
-        self.identity: dict[str, Any] = json.loads(header["identity"])
+        header = dict(self._read("SELECT name, value FROM header"))
+        try:
+            self.identity: dict[str, Any] = dict(json.loads(header["identity"]))
+        except (KeyError, ValueError, TypeError):
+            raise _damaged(path, "its header cannot be read") from None
 
     @classmethod
     def read(cls, path: str | Path) -> JobStore:
         """Open a file to read, also while a run is writing it.
 
         Raises:
-            InputError: there is no such file, or it is not one of ours.
+            InputError: there is no such file, it is not one of ours, or it is damaged; also later, where that shows later.
         """
         path = Path(path)
         if not path.is_file():
             raise InputError(f"store: no file {str(path)!r}")
         connection = _connect(path)
-        if not _is_ours(path, connection):
+        try:
+            if not _is_ours(path, connection):
+                raise InputError(f"store: {str(path)!r} holds no study yet")
+            return cls(path, connection, lock=None)
+        except BaseException:
             connection.close()
-            raise InputError(f"store: {str(path)!r} holds no study yet")
-        return cls(path, connection, lock=None)
+            raise
+
+    @staticmethod
+    def holds_study(path: str | Path) -> bool:
+        """Whether there is a file with a study.
+
+        Raises:
+            InputError: somebody else's file, or a damaged one.
+        """
+        path = Path(path)
+        if not path.is_file():
+            return False
+        connection = _connect(path)
+        try:
+            return _is_ours(path, connection)
+        finally:
+            connection.close()
 
     @classmethod
     def write(cls, path: str | Path, identity: Mapping[str, Any]) -> JobStore:
         """Open a file for the study of this identity, made if it is not there; nobody else can write it meanwhile.
 
         Raises:
-            InputError: another run is writing the file; it is not one of ours or of another layout; it holds another study.
+            InputError: another run is writing the file; it is not one of ours or of another layout; it holds another study; it is
+                damaged.
             JobError: the file cannot be made.
         """
         path = Path(path)
@@ -96,7 +119,9 @@ class JobStore:
         try:
             connection = _connect(path)
             try:
-                if not _is_ours(path, connection):
+                if _is_ours(path, connection):
+                    _check_whole(path, connection)
+                else:
                     _create(path, connection, identity)
                 connection.execute("PRAGMA synchronous = NORMAL")
                 store = cls(path, connection, lock=lock)
@@ -125,6 +150,21 @@ class JobStore:
             _release_lock(self.path, self._lock)
             self._lock = None
 
+    def discard(self) -> None:
+        """Close, and delete the file."""
+        self._connection.close()
+        for end in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+        self.close()
+
+    def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        import sqlite3
+
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _damaged(self.path, str(error)) from None
+
     @property
     def key(self) -> dict[str, Any]:
         """The study's own description."""
@@ -133,25 +173,29 @@ class JobStore:
     @property
     def end(self) -> int | None:
         """The number of trials at which the run ended; ``None`` while it has not."""
-        found = self._connection.execute("SELECT value FROM header WHERE name = 'end'").fetchone()
-        return None if found is None else int(found[0])
+        found = self._read("SELECT value FROM header WHERE name = 'end'")
+        return int(found[0][0]) if found else None
 
     def results(self, start: int = 0, stop: int | None = None) -> Results:
         """``(trial, row)`` of the trials ``start … stop-1`` that have one, in trial order.
 
         A row of an aggregated study stands at the first trial of its batch.
         """
-        for trial, row in self.lines(start, stop):
-            yield trial, json.loads(row)
+        for trial, text in self.lines(start, stop):
+            try:
+                row = json.loads(text)
+            except (ValueError, TypeError):
+                raise _damaged(self.path, f"the row of trial {trial} cannot be read") from None
+            yield trial, row
 
     def lines(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, str]]:
         """As ``results``, each row still the JSON text that is stored."""
         last = (1 << 62) if stop is None else stop
         # Page by page: no read stays open that would hold up the folding of the log.
         while True:
-            page = self._connection.execute(
+            page = self._read(
                 "SELECT trial, row FROM results WHERE trial >= ? AND trial < ? ORDER BY trial LIMIT ?", (start, last, PAGE)
-            ).fetchall()
+            )
             yield from page
             if len(page) < PAGE:
                 return
@@ -159,16 +203,16 @@ class JobStore:
 
     def failures(self, *, final: bool | None = None) -> Iterator[Failure]:
         """Attempts that failed, by trial; only those that left trials without a result, or only the others."""
-        for trial, stop, attempt, ended, error, traceback in self._connection.execute(
+        for trial, stop, attempt, ended, error, traceback in self._read(
             "SELECT trial, stop, attempt, final, error, traceback FROM failures ORDER BY trial, stop, attempt"
-        ).fetchall():
+        ):
             if final is None or final == bool(ended):
                 yield Failure(trial=trial, stop=stop, attempt=attempt, final=bool(ended), error=error, traceback=traceback)
 
     def counts(self) -> tuple[int, int]:
         """Rows, and trials that failed for good."""
-        rows = self._connection.execute("SELECT count(*) FROM results").fetchone()[0]
-        failed = self._connection.execute("SELECT coalesce(sum(stop - trial), 0) FROM failures WHERE final").fetchone()[0]
+        rows = self._read("SELECT count(*) FROM results")[0][0]
+        failed = self._read("SELECT coalesce(sum(stop - trial), 0) FROM failures WHERE final")[0][0]
         return rows, failed
 
     def add(self, rows: Iterable[tuple[int, str]], failures: Sequence[Failure] = ()) -> None:
@@ -189,8 +233,17 @@ class JobStore:
         """Increasing numbers of the trials that have a row or failed for good."""
         from heapq import merge
 
-        failed = [trial for (trial,) in self._connection.execute("SELECT trial FROM failures WHERE final ORDER BY trial")]
-        return merge((trial for (trial,) in self._connection.execute("SELECT trial FROM results ORDER BY trial")), failed)
+        failed = [trial for (trial,) in self._read("SELECT trial FROM failures WHERE final ORDER BY trial")]
+        return merge(self._with_row(), failed)
+
+    def _with_row(self) -> Iterator[int]:
+        import sqlite3
+
+        try:
+            for (trial,) in self._connection.execute("SELECT trial FROM results ORDER BY trial"):
+                yield trial
+        except sqlite3.Error as error:
+            raise _damaged(self.path, str(error)) from None
 
     def forget_failures(self) -> None:
         """Trials that failed for good count as not run yet."""
@@ -283,6 +336,23 @@ def _create(path: Path, connection: sqlite3.Connection, identity: Mapping[str, A
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise _broken(path, error) from error
+
+
+def _check_whole(path: Path, connection: sqlite3.Connection) -> None:
+    """See that a file's pages hang together, before anything is added to them."""
+    import sqlite3
+
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        found = str(error)
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    reason = " ".join(what.replace("***", "").split())
+    return InputError(f"store: {str(path)!r} is damaged ({reason}); put a copy in its place, or name another file")
 
 
 def _broken(path: Path, error: sqlite3.Error) -> JobError:

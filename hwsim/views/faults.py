@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from hwsim.faults.results import CampaignResult
 
+VAGUE = 0.1
+"""Half the width of an interval from which on a cell of a heat map is hatched."""
+
 MOST_LAYERS = 40
 """Rows of a heat map; the layers with the most changed predictions are shown."""
 
@@ -74,10 +77,9 @@ def print_campaign(result: CampaignResult, *, most: int | None = 30, console: Co
     console.print(table)
     lines = [f"… {counted(left, 'more layer')}"] if left > 0 else []
     lines.append(f"without faults: {result.metric} {100 * result.golden_score:.2f} % on {counted(result.images, 'image')}")
-    lines.append(
-        f"brackets: {100 * result.confidence:g} % intervals. masked: outputs equal in every bit; silent: they differ; "
-        "detected: by a protection; nan: a new Inf or NaN"
-    )
+    over = "the faults of these images" if result.kind == "bits" else "fault maps on these images"
+    lines.append(f"brackets: {100 * result.confidence:g} % intervals over {over}; other images might come out otherwise")
+    lines.append("masked: outputs equal in every bit; silent: they differ; detected: by a protection; nan: a new Inf or NaN")
     if result.metric == "agreement":
         lines.append("agreement: share of predictions that are those without faults; there were no labels")
     if result.failures:
@@ -115,6 +117,8 @@ def plot_accuracy(results: CampaignResult | Sequence[CampaignResult], labels: Se
     if len(names) != len(each):
         raise InputError(f"labels: expected {len(each)}, one a campaign, got {len(names)}")
     figure, ax = _figure(6.2, 4.2)
+    every: set[float] = set()
+    shown: list[float] = []
     for number, (result, label) in enumerate(zip(each, names, strict=True)):
         points = sorted((float(result.rate_of(row["scenario"])), row) for row in result.scores() if row["trials"])
         rates = [rate for rate, _ in points]
@@ -123,13 +127,15 @@ def plot_accuracy(results: CampaignResult | Sequence[CampaignResult], labels: Se
         ax.fill_between(rates, low, high, color=colour, alpha=0.18, linewidth=0)
         ax.plot(rates, mid, "o-", color=colour, markersize=4, linewidth=1.6, label=label or None)
         ax.axhline(100 * result.golden_score, color=colour, linewidth=0.8, linestyle=":")
-    ax.set_xscale("log")
-    ax.set_ylim(0, 103)
+        every.update(rates)
+        shown += [*low, *high, 100 * result.golden_score]
+    _rate_axis(ax, sorted(every))
+    _score_axis(ax, shown)
     ax.grid(axis="y", color=GRID, linewidth=0.6)
     ax.set_xlabel("bit-error rate", fontsize=9, color=INK)
     ax.set_ylabel(f"{each[0].metric} (%)", fontsize=9, color=INK)
     ax.set_title(
-        f"band: {100 * each[0].confidence:g} % interval over fault maps; dotted: without faults",
+        f"band: {100 * each[0].confidence:g} % interval over fault maps, not over images; dotted: without faults",
         fontsize=8,
         loc="left",
         color=MUTED,
@@ -139,8 +145,29 @@ def plot_accuracy(results: CampaignResult | Sequence[CampaignResult], labels: Se
     return figure
 
 
+def _rate_axis(ax: Axes, rates: Sequence[float]) -> None:
+    """Rates by their logarithm; 0, where it is one of them, beside the smallest other."""
+    positive = [rate for rate in rates if rate > 0]
+    if not positive:
+        return
+    if len(positive) == len(rates):
+        ax.set_xscale("log")
+    else:
+        ax.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
+        ax.set_xlim(left=-0.2 * positive[0])
+
+
+def _score_axis(ax: Axes, shown: Sequence[float]) -> None:
+    """From the lowest to the highest number shown, so that a band can be seen, and a little more on both sides."""
+    low, high = (min(shown), max(shown)) if shown else (0.0, 100.0)
+    room = max(0.08 * (high - low), 0.1)
+    ax.set_ylim(max(low - room, -3.0), min(high + room, 103.0))
+
+
 def plot_sensitivity(result: CampaignResult, *, what: str = "changed") -> Figure:
     """Share of faulty bits that change the prediction (or end in an outcome), by layer and bit, as a heat map.
+
+    A cell whose interval is wide is pale and hatched: its colour says little.
 
     Args:
         what: ``changed``, or an outcome.
@@ -149,6 +176,7 @@ def plot_sensitivity(result: CampaignResult, *, what: str = "changed") -> Figure
         InputError: a campaign over fault maps, an unknown outcome.
     """
     import numpy as np
+    from matplotlib.patches import Rectangle
 
     if what not in (*OUTCOMES, "changed"):
         raise InputError(f"what: expected one of {', '.join((*OUTCOMES, 'changed'))}, got {what!r}")
@@ -160,13 +188,18 @@ def plot_sensitivity(result: CampaignResult, *, what: str = "changed") -> Figure
         layers = [key for key in layers if key in kept]
     bits = sorted({row["bit"] for row in rows}, reverse=True)
     grid = np.full((len(layers), len(bits)), np.nan)
+    vague = np.zeros(grid.shape, bool)
     for row in rows:
         if (row["layer"], row["target"]) in layers and what in row:
-            grid[layers.index((row["layer"], row["target"])), bits.index(row["bit"])] = 100 * row[what]
+            at = layers.index((row["layer"], row["target"])), bits.index(row["bit"])
+            grid[at] = 100 * row[what]
+            vague[at] = row[f"{what}_high"] - row[f"{what}_low"] > 2 * VAGUE
     figure, ax = _figure(max(5.0, 1.8 + 0.42 * len(bits)), max(2.4, 1.2 + 0.3 * len(layers)))
     image = ax.pcolormesh(
         np.arange(len(bits) + 1), np.arange(len(layers) + 1), grid, cmap="YlOrRd", vmin=0, edgecolors=PAPER, linewidth=1
     )
+    for y, x in np.argwhere(vague):
+        ax.add_patch(Rectangle((x, y), 1, 1, facecolor=PAPER, hatch="////", edgecolor=MUTED, linewidth=0, alpha=0.55))
     ax.invert_yaxis()
     ax.set_xticks(np.arange(len(bits)) + 0.5, [str(bit) for bit in bits])
     ax.set_yticks(np.arange(len(layers)) + 0.5, [f"{shorten(layer, 28)} · {target}" for layer, target in layers])
@@ -177,6 +210,8 @@ def plot_sensitivity(result: CampaignResult, *, what: str = "changed") -> Figure
     bar.ax.tick_params(labelsize=8, colors=MUTED)
     bar.outline.set_visible(False)
     title = "predictions changed by one faulty bit (%)" if what == "changed" else f"faulty bits that end {what} (%)"
+    if vague.any():
+        title += f"\nhatched: {100 * result.confidence:g} % interval wider than ±{100 * VAGUE:g} %"
     ax.set_title(title, fontsize=9, loc="left", color=INK)
     return figure
 

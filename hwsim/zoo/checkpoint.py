@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     except OSError as error:
         raise InputError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from None
     except Exception as error:  # the unpickler raises whatever the bytes provoke
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".removesuffix(": ")
+        if path.suffix in _PICKLED and not isinstance(error, RuntimeError | pickle.UnpicklingError):
+            reason = "its bytes are nothing that torch.save writes"  # what the unpickler stumbled over says less
         raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a state_dict (a mapping of names to tensors)")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -241,9 +242,69 @@ def product(
 
 
 def quiet(call: Call, plan: ProductPlan, *operands: torch.Tensor) -> bool:
-    """Whether torch's own function does what the recipe asks for; whoever looks on sees the operands all the same."""
+    """Whether torch's own function does what the recipe asks for; whoever looks on sees the operands all the same. Where it does
+    not, shapes are refused that torch refuses."""
     if not plan.identity(*operands):
+        check_shapes(call)
         return False
     for x, name in zip(operands, plan.names, strict=False):
         call.context.notify(plan.site.key(name), x.detach())
     return True
+
+
+# --- what torch refuses ----------------------------------------------------------------------------------------------------
+
+
+class _Like(NamedTuple):
+    """What of a tensor decides whether torch takes it; floats of all types as one, since each operand has a format of its own."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def check_shapes(call: Call) -> None:
+    """Let torch refuse what it refuses, with its own error, before an emulated product bends it into shape.
+
+    Raises:
+        Exception: whatever torch raises, ``RuntimeError`` nearly always.
+    """
+    kwargs = tuple((name, _like(value)) for name, value in call.kwargs.items() if name != "out")
+    if not _taken(call.func, tuple(_like(value) for value in call.args), kwargs):
+        # What runs without data may be stricter than torch's kernels: these have the last word, and the words of the error.
+        call.plain()
+
+
+def _like(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return _Like(tuple(value.shape), torch.float32 if is_real(value) else value.dtype)
+    return tuple(_like(v) for v in value) if isinstance(value, tuple | list) else value
+
+
+@lru_cache(maxsize=4096)
+def _taken(func: Callable[..., Any], args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether torch runs a function on tensors of these shapes, which hold no data."""
+    name = base_name(func)
+    if name.startswith("conv"):
+        # Without data, convolutions let channels pass that do not fit: these run on one image of zeros.
+        axes = int(name[-2]) + 2
+        device, args = "cpu", (_one_image(args[0], axes), *args[1:]) if args else args
+        kwargs = tuple((key, _one_image(value, axes) if key == "input" else value) for key, value in kwargs)
+    else:
+        device = "meta"
+    try:
+        with torch.no_grad():
+            func(*(_zeros(value, device) for value in args), **{key: _zeros(value, device) for key, value in kwargs})
+    except Exception:  # whatever torch raises
+        return False
+    return True
+
+
+def _one_image(like: Any, axes: int) -> Any:
+    batched = isinstance(like, _Like) and len(like.shape) == axes
+    return like._replace(shape=(min(like.shape[0], 1), *like.shape[1:])) if batched else like
+
+
+def _zeros(value: Any, device: str) -> Any:
+    if isinstance(value, _Like):
+        return torch.zeros((), dtype=value.dtype, device=device).expand(value.shape)
+    return tuple(_zeros(v, device) for v in value) if isinstance(value, tuple) else value

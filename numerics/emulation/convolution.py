@@ -190,8 +190,9 @@ def _by_patches(
     def rows_of(values: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...]]:
         # (batch, groups, channels · positions, outputs) → (groups, batch · outputs, channels · positions)
         seen, out = patches(values, kernel, geometry)
-        turned = seen.reshape(batch, groups, -1, math.prod(out)).permute(1, 0, 3, 2)
-        return turned.reshape(groups, batch * math.prod(out), -1), out
+        length = seen.shape[1] // groups * seen.shape[2]
+        turned = seen.reshape(batch, groups, length, math.prod(out)).permute(1, 0, 3, 2)
+        return turned.reshape(groups, batch * math.prod(out), length), out
 
     rows, out = rows_of(x)
     kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
@@ -211,7 +212,7 @@ def _by_patches(
     else:
         y = product(plan, rows, kernels, stored=stored)
         y = y if bias is None else y + bias.reshape(groups, 1, -1)
-    y = y.reshape(groups, batch, math.prod(out), -1).permute(1, 0, 3, 2)
+    y = y.reshape(groups, batch, math.prod(out), kernels.shape[1]).permute(1, 0, 3, 2)
     return y.reshape(batch, weight.shape[0], *out)
 
 
@@ -219,10 +220,11 @@ def _by_transposed_patches(plan: ProductPlan, x: torch.Tensor, weight: torch.Ten
     """Each input position times the kernel, added up where they meet."""
     kernel, groups, batch = tuple(weight.shape[2:]), geometry.groups, x.shape[0]
     size = tuple(x.shape[2:])
-    rows = x.reshape(batch, groups, -1, math.prod(size)).permute(1, 0, 3, 2).reshape(groups, batch * math.prod(size), -1)
+    inputs, positions = x.shape[1] // groups, math.prod(size)
+    rows = x.reshape(batch, groups, inputs, positions).permute(1, 0, 3, 2).reshape(groups, batch * positions, inputs)
     kernels = weight.reshape(groups, weight.shape[0] // groups, -1).mT
     y = product(plan, rows[0], kernels[0])[None] if groups == 1 else product(plan, rows, kernels)
-    y = y.reshape(groups, batch, math.prod(size), weight.shape[1], -1).permute(4, 1, 0, 3, 2)
+    y = y.reshape(groups, batch, positions, weight.shape[1], math.prod(kernel)).permute(4, 1, 0, 3, 2)
     pieces = y.reshape(y.shape[0], batch, groups * weight.shape[1], *size)
     whole = [
         (n - 1) * s + d * (k - 1) + 1 + o

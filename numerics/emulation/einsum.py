@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from numerics.emulation.calls import Call, compute, finish, is_real, product, quiet, role_of, unknown
+from numerics.emulation.calls import Call, check_shapes, compute, finish, is_real, product, quiet, role_of, unknown
 from numerics.emulation.gemm import ProductPlan
 
 
@@ -20,6 +20,7 @@ def einsum(call: Call) -> Any:
     parsed = _parse(equation, operands) if isinstance(equation, str) and all(map(is_real, operands)) else None
     if parsed is None or len(operands) < 2:
         return unknown(call) if parsed is None else compute(call)
+    check_shapes(call)
     labels, wanted = parsed
     roles = [role_of(call, x) for x in operands]
     left, left_labels, left_role = operands[0], labels[0], roles[0]
@@ -45,6 +46,8 @@ def tensordot(call: Call) -> Any:
     plan = ProductPlan.make(call.context, "tensordot", role_of(call, a), role_of(call, b))
     if quiet(call, plan, a, b):
         return call.plain()
+    for d, e in zip(first, second, strict=True):  # an axis of size 1 is stretched
+        a, b = (x.expand(*x.shape[:i], max(a.shape[d], b.shape[e]), *x.shape[i + 1 :]) for x, i in ((a, d), (b, e)))
     left = [d for d in range(a.ndim) if d not in first]
     right = [d for d in range(b.ndim) if d not in second]
     length = math.prod(a.shape[d] for d in first)

@@ -138,7 +138,10 @@ class Emulation(torch.nn.Module):
             finally:
                 self._bypassed = False
         self._note_inputs(args, kwargs)
-        return self.module(*args, **kwargs)
+        result = self.module(*args, **kwargs)
+        if context.injection is not None:
+            context.injection.end_pass()
+        return result
 
     def _changes_nothing(self) -> bool:
         """Whether the module as it is does what the recipe asks for, in every part and type."""

@@ -10,7 +10,19 @@ from typing import Any
 import torch
 
 from numerics.emulation import convolution, einsum, recurrent
-from numerics.emulation.calls import Call, compute, constant, finish, move, product, quiet, role_of, tensors_in, unknown
+from numerics.emulation.calls import (
+    Call,
+    check_shapes,
+    compute,
+    constant,
+    finish,
+    move,
+    product,
+    quiet,
+    role_of,
+    tensors_in,
+    unknown,
+)
 from numerics.emulation.elementwise import rounded
 from numerics.emulation.function_names import COMPUTES, CONSTANT, MOVES, PASSIVE_GETTERS, is_in_place
 from numerics.emulation.gemm import ProductPlan
@@ -23,11 +35,14 @@ def linear(call: Call) -> Any:
     plan = ProductPlan.make(call.context, "linear", role_of(call, x), role_of(call, weight, "weight"))
     if quiet(call, plan, x, weight):
         return call.plain()
+    inside = bias is None or bias.ndim == 1
+    if weight.ndim == 1 or not inside:
+        call.plain()  # what runs without data takes biases that torch's kernels refuse
     if weight.ndim == 1:
         y = product(plan, x.reshape(-1, x.shape[-1]), weight[None], None if bias is None else bias.reshape(1))
         return finish(y.reshape(x.shape[:-1]), plan.site, "linear")
-    y = product(plan, x.reshape(-1, x.shape[-1]), weight, bias)
-    return finish(y.reshape(*x.shape[:-1], weight.shape[0]), plan.site, "linear")
+    y = product(plan, x.reshape(-1, x.shape[-1]), weight, bias if inside else None).reshape(*x.shape[:-1], weight.shape[0])
+    return finish(y if inside else y + bias, plan.site, "linear")
 
 
 def _matmul(plan: ProductPlan, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -54,7 +69,7 @@ def matmul(call: Call) -> Any:
     if quiet(call, plan, a, b):
         return call.plain()
     if call.name == "inner" and a.ndim and b.ndim:
-        y = product(plan, a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])).reshape(*a.shape[:-1], *b.shape[:-1])
+        y = product(plan, a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])).reshape(a.shape[:-1] + b.shape[:-1])
     else:
         y = _matmul(plan, a, b)
     y = finish(y, plan.site, "matmul")
@@ -74,6 +89,7 @@ def add_matmul(call: Call) -> Any:
         y = product(plan, a, b.mT, added)
     else:
         y = alpha * _matmul(plan, a, b)
+        added = added.expand(y.shape)
         y = y if beta == 0 else y + beta * added
     result = finish(y, plan.site, call.name)
     if is_in_place(call.func):
@@ -123,6 +139,9 @@ def attention(call: Call) -> Any:
     if call.context.identity(call.context.frames[-1].module, q.dtype) and call.context.observer is None:
         ProductPlan.make(call.context, "attention", role_of(call, q), role_of(call, k))
         return call.plain()
+    check_shapes(call)
+    if mask is not None and mask.ndim < 2:
+        call.plain()  # which kernel torch takes decides whether it refuses
     with call.mode:
         if grouped:
             k = k.repeat_interleave(q.shape[-3] // k.shape[-3], dim=-3)
@@ -132,6 +151,7 @@ def attention(call: Call) -> Any:
             below = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
             scores = scores.masked_fill(~below, -math.inf)
         if mask is not None:
+            mask = mask.expand(scores.shape)
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
         weights = torch._safe_softmax(scores, -1) if causal or mask is not None else torch.softmax(scores, -1)
         if dropout:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import dropout as drop
 
-from numerics.emulation.calls import Call, tensors_in
+from numerics.emulation.calls import Call, check_shapes, tensors_in
 from numerics.emulation.gemm import ProductPlan
 
 State = tuple[torch.Tensor, ...]
@@ -67,6 +67,7 @@ def cell(call: Call) -> Any:
     x, hidden, w_ih, w_hh, b_ih, b_hh = call.bound("input", "hx", "w_ih", "w_hh", b_ih=None, b_hh=None)
     if _untouched(call, x):
         return call.plain()
+    check_shapes(call)
     state = tuple(hidden) if isinstance(hidden, tuple | list) else (hidden,)
     with call.mode:
         result = STEPS[call.name.removesuffix("_cell")](_linear(x, w_ih, b_ih), state, [w_hh, b_hh])
@@ -88,6 +89,8 @@ def recurrent(call: Call) -> Any:
     if _untouched(call, tensors_in(x)[0]):
         return call.plain()
     packed = isinstance(call.args[1], torch.Tensor) and call.args[1].dtype == torch.int64
+    if not packed:  # the lengths of packed sequences are data, and a wrong one leaves rows that do not fit
+        check_shapes(call)
     if packed:
         x, sizes, hidden, flat, biased, layers, dropout, training, both = call.args
         lengths, batch_first = sizes.tolist(), False

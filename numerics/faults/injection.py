@@ -46,7 +46,7 @@ class Hit:
         faults: what was left of them in its codes.
         scale_faults: in the codes of its scales.
         zeroed: elements that a protection read as 0.
-        corrected, detected: words that a protection corrected, and that it found wrong.
+        corrected, detected: words that a protection corrected, and that it found wrong, those among its own bits' included.
         again: whether these are bits of a stored tensor that was read before.
     """
 
@@ -89,6 +89,9 @@ def _merged(maps: Iterable[FaultMap]) -> FaultMap:
     return total
 
 
+_ONLY_IN_TRAINING = ("gradient", "optimizer_state", "master_weight")
+
+
 class Injection:
     """Faults at work in an emulated module; ``inject`` makes one.
 
@@ -103,10 +106,13 @@ class Injection:
         self.faults, self.protections, self.seed = tuple(faults), tuple(protections), seed
         self.hits: list[Hit] = []
         self._pass = 0
+        self._passed = False
         self._steps = 0
         self._sums: dict[tuple[Any, ...], int] = {}
         self._parameters: dict[int, tuple[str, torch.Tensor]] = {}
         self._read_before: set[tuple[object, ...]] = set()
+        self._met: set[int] = set()
+        self._seen: set[str] = set()
 
     @property
     def faulty_bits(self) -> int:
@@ -115,19 +121,43 @@ class Injection:
 
     @property
     def detected(self) -> int:
-        """Words that protections found wrong so far."""
-        return sum(hit.detected for hit in self.hits)
+        """Words that protections found wrong so far; those of a stored tensor count once, as its faulty bits do."""
+        return sum(hit.detected for hit in self.hits if not hit.again)
 
     @property
     def corrected(self) -> int:
-        """Words that protections corrected so far."""
-        return sum(hit.corrected for hit in self.hits)
+        """Words that protections corrected so far, counted as ``detected`` are."""
+        return sum(hit.corrected for hit in self.hits if not hit.again)
+
+    def check_met(self) -> None:
+        """See that every fault model met a tensor, once its tensors had their turn: operands in a forward pass, gradients in a
+        backward pass, what an optimizer keeps in its step.
+
+        Raises:
+            InputError: one that met none.
+        """
+        for number, model in enumerate(self.faults):
+            if model.target in _ONLY_IN_TRAINING:
+                had_its_turn = model.target in self._seen
+            else:
+                had_its_turn = self._passed
+            if had_its_turn and number not in self._met:
+                given = ((name, getattr(model, name)) for name in ("operator", "operand", "call"))
+                named = "".join(f", {name} {value!r}" for name, value in given if value is not None)
+                raise InputError(
+                    f"faults: no tensor was the {model.target} of a module that matches {model.modules!r}{named}; "
+                    "nothing could fail"
+                )
 
     def begin_pass(self, module: torch.nn.Module) -> None:
         """A forward pass of a module begins."""
         self._pass += 1
         self._sums.clear()
         self._parameters = {p.untyped_storage().data_ptr(): (name, p) for name, p in module.named_parameters()}
+
+    def end_pass(self) -> None:
+        """A forward pass came to its end."""
+        self._passed = True
 
     def _place(self, x: torch.Tensor, key: OperandKey) -> tuple[object, ...]:
         """Where an operand lies: a parameter, whichever operators read it, else the operand of one of them."""
@@ -138,9 +168,18 @@ class Injection:
 
     def strikes(self, target: str, module: str) -> bool:
         """Whether any fault is meant for tensors of this role in a module."""
-        return bool(self._models(target, module))
+        return bool(self._meant(target, module))
 
     def _models(
+        self, target: str, module: str, operator: int | None = None, operand: str | None = None, call: int | None = None
+    ) -> list[tuple[int, BitFaults]]:
+        """Models of what a tensor meets, by number."""
+        self._seen.add(target)
+        found = self._meant(target, module, operator, operand, call)
+        self._met.update(number for number, _ in found)
+        return found
+
+    def _meant(
         self, target: str, module: str, operator: int | None = None, operand: str | None = None, call: int | None = None
     ) -> list[tuple[int, BitFaults]]:
         return [
@@ -435,8 +474,9 @@ def inject(
             keeps (``master_weight``).
 
     Raises:
-        InputError: no emulation; another injection at work in it; a target that needs the optimizer; when it runs, a field that a
-            tensor's format lacks, places beyond a tensor, an accumulator whose order of sums is not defined.
+        InputError: no emulation; another injection at work in it; a target that needs the optimizer; a pattern that matches no
+            module; when it runs, a field that a tensor's format lacks, places beyond a tensor, an accumulator whose order of sums
+            is not defined; at the end of a block in which it ran, faults that met no tensor.
     """
     from numerics.emulation import Emulation as Emulated
     from numerics.optimizers import LowPrecisionOptimizer
@@ -460,6 +500,10 @@ def inject(
     for guard in guards:
         if guard.target in ("optimizer_state", "master_weight", "accumulator"):
             raise InputError(f"protections: they guard operands that are read, not {guard.target!r}; got {type(guard).__name__}")
+    paths = [path for path, _ in emulation.module.named_modules()]
+    for model in models:
+        if not any(fnmatch.fnmatchcase(path, model.modules) for path in paths):
+            raise InputError(f"modules: no module of {type(emulation.module).__name__!r} matches {model.modules!r}")
     context = emulation._context
     if context.injection is not None:
         raise InputError("emulation: has an injection at work; give all faults to one")
@@ -470,6 +514,7 @@ def inject(
         handle = optimizer.register_step_post_hook(lambda chosen, *_: injection.strike(chosen))
     try:
         yield injection
+        injection.check_met()
     finally:
         context.injection = None
         if handle is not None:

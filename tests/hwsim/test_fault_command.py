@@ -96,7 +96,15 @@ def test_protections(here, capsys):
     ("words", "text"),
     [
         (["resnet19", "--format", "int8"], "model: unknown name 'resnet19'; did you mean"),
-        (["own_nets:net", "--format", "int9"], "recipe: unknown name 'int9'"),
+        (["own_nets:net", "--format", "int9"], "--format: unknown name 'int9'"),
+        (["own_nets:net", "--format", "int8", "--ber", "-1e-3"], "rate: expected a probability from 0 to 1, got -0.001"),
+        (["own_nets:net", "--format", "int8", "--targets", "accumulators"], "accumulators fail in fault maps only; give --ber"),
+        (["own_nets:net", "--format", "int8", "--max-trials", "0"], "--max-trials: expected an integer ≥ 1, got 0"),
+        (["own_nets:net", "--format", "int8", "--workers", "0"], "workers: expected a whole number of at least 1, got 0"),
+        (["own_nets:net", "--format", "int8", "--workers", "-2"], "workers: expected a whole number of at least 1, got -2"),
+        (["own_nets:net", "--format", "int8", "--data", "short.npz"], "data: the model does not run on inputs (4, 7) float32"),
+        (["own_nets:net", "--format", "bf16", "--data", "short.npz"], "data: the model does not run on inputs (4, 7) float32"),
+        (["own_nets:net", "--format", "int8", "--data", "odd.npz"], "labels: expected 0 to 3 for 4 classes, got 77 to 77"),
         (["own_nets:net", "--format", "int8", "--targets", "weight"], "--targets: unknown name 'weight'"),
         (["own_nets:net", "--format", "int8", "--ber", "1e-3,high"], "--ber: expected rates such as 1e-4,1e-3, got 'high'"),
         (["own_nets:net", "--format", "int8", "--ber", "2"], "rate: expected a probability from 0 to 1, got 2.0"),
@@ -123,12 +131,53 @@ def test_protections(here, capsys):
 )
 def test_errors_are_one_line(words, text, here, capsys):
     np.savez(here / "bad.npz", labels=np.arange(3))
+    np.savez(here / "short.npz", inputs=np.zeros((4, 7)))
+    np.savez(here / "odd.npz", inputs=np.zeros((4, 8)), labels=np.full(4, 77))
     code, out, err = run(capsys, *words, "--out", "bad")
     assert code == 2
     assert out == ""
     assert err.splitlines()[-1].startswith("hwsim faults: error: ")
     assert text in err.splitlines()[-1]
     assert "Traceback" not in err
+    assert not (here / "bad" / "campaign.sqlite").exists()
+
+
+BITS = ["own_nets:net", "--format", "int8", "--margin", "0.3", "--max-trials", "40", "--out", "mine"]
+
+
+def test_a_scheduler_that_is_not_there_leaves_nothing(here, capsys):
+    pytest.importorskip("distributed")
+    code, _, err = run(capsys, *BITS, "--scheduler", "nonsense")
+    assert code == 2
+    assert "scheduler: no Dask scheduler at 'nonsense'" in err
+    assert not list((here / "mine").iterdir())
+    assert run(capsys, *BITS)[0] == 0
+
+
+def test_damaged_and_emptied_stores(here, capsys):
+    words = [*RATES, "--out", "mine"]
+    assert run(capsys, *words, "--max-trials", "400")[0] == 0
+    store = here / "mine" / "campaign.sqlite"
+    whole = store.read_bytes()
+    table = (here / "mine" / "results.csv").read_bytes()
+    for at in (4096, len(whole) // 2, len(whole) - 3000):
+        store.write_bytes(whole[:at] + bytes(range(1, 251)) * 12 + whole[at + 3000 :])
+        code, out, err = run(capsys, *words, "--max-trials", "400", "--resume")
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1].startswith("hwsim faults: error: store: 'mine/campaign.sqlite' is damaged (")
+    store.write_bytes(b"")
+    code, _, err = run(capsys, *words, "--max-trials", "400", "--resume")
+    assert code == 0
+    assert "mine/campaign.sqlite holds no campaign to resume; it begins with the first trial" in err
+    assert (here / "mine" / "results.csv").read_bytes() == table
+
+
+def test_a_rate_of_zero_has_its_place(here, capsys, recwarn):
+    words = ["own_nets:net", "--format", "int8", "--ber", "0,1e-3", "--interval", "student", "--margin", "0.3"]
+    assert run(capsys, *words, "--out", "zero")[0] == 0
+    assert run(capsys, *words[:4], "0", *words[5:], "--out", "only")[0] == 0
+    assert not [w for w in recwarn if "log" in str(w.message)]
+    assert (here / "only" / "accuracy.png").stat().st_size > 5000
 
 
 def test_a_folder_with_a_campaign_is_not_overwritten(here, capsys):

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -245,11 +246,27 @@ def test_progress_lines_and_bar():
     assert second.endswith(" left · accuracy 0.91 ± 0.02")
     assert pace(600, 1000, 200, 2.0) == "600/1,000 trials · 200/s · 2 s left"
     assert pace(20, 10**9, 0, 2.0) == "20/1,000,000,000 trials · 10/s · 1157 days left"
+    assert pace(518, 545_042, 0, 2.0, goal=600) == "518 trials, next look at 600 of at most 545,042 · 259/s · 0 s to it"
+    assert pace(518, 545_042, 0, 2.0, goal=518) == "518/518 trials · 259/s"
     bar = io.StringIO()
     with show_progress("faults", 10, mode="bar", stream=bar) as update:
         update(7, "interval [0.1, 0.2]")
     assert "7/10 trials" in bar.getvalue()
     assert "interval [0.1, 0.2]" in bar.getvalue()
+
+
+def test_progress_goes_by_the_looks(tmp_path, capsys):
+    study = plain(100_000, looks=(20, 40, 100_000), decide=lambda results, size: size == 40)
+    run_study(study, store=tmp_path / "s", progress="lines", note=lambda pairs: "end" if not pairs else "on the way")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"trials: 40/40 trials · [\d,.]+/s · end", line)
+
+
+def test_a_refused_run_leaves_no_file(tmp_path):
+    for arguments in ({"workers": 0}, {"workers": -2}, {"scheduler": "nonsense"}, {"scheduler": "tcp://h:1", "workers": 2}):
+        with pytest.raises(InputError):
+            quiet(plain(10), store=tmp_path / "s", **arguments)
+        assert not list(tmp_path.iterdir())
 
 
 def test_note_sees_stored_rows_first_and_every_row_once(tmp_path):

@@ -299,6 +299,33 @@ def test_sums_of_a_convolution_by_the_library_are_refused():
         emulation(torch.randn(1, 1, 5, 5))
 
 
+@pytest.mark.parametrize(
+    ("faults", "text"),
+    [
+        ({"modules": "nope"}, "modules: no module of 'Linear' matches 'nope'"),
+        (
+            {"operand": "nope"},
+            "faults: no tensor was the weight of a module that matches '\\*', operand 'nope'; nothing could fail",
+        ),
+        ({"target": "kv_cache"}, "faults: no tensor was the kv_cache of a module"),
+        ({"operator": 3}, "operator 3; nothing could fail"),
+        ({"call": 1, "target": "activation"}, "call 1; nothing could fail"),
+    ],
+)
+def test_faults_that_meet_nothing_are_refused(faults, text):
+    emulation, x = linear("int8")
+    with pytest.raises(InputError, match=text), inject(emulation, BitFaults(rate=0.5, **faults)):
+        emulation(x)
+    # What never had its turn is no error, nor is a rate of 0.
+    with inject(emulation, BitFaults(rate=0.5, operand="nope")):
+        pass
+    with inject(emulation, [BitFaults(rate=0.0), BitFaults(rate=0.1, target="gradient")]), torch.no_grad():
+        emulation(x)
+    gradients = BitFaults(rate=0.1, target="gradient", operand="nope")
+    with pytest.raises(InputError, match="was the gradient"), inject(emulation, gradients):
+        emulation(x).sum().backward()
+
+
 @pytest.mark.parametrize("options", [{"formats": {"accumulator": "bf16"}}, {"accumulation": "fp32"}])
 def test_block_formats_run_as_without_faults(options):
     formats = {"weight": "mxfp8_e4m3", "activation": "mxfp8_e4m3", **options.get("formats", {})}
