@@ -215,8 +215,20 @@ class Report:
         return self.macs / (possible + rest) if self.macs else 0.0
 
     @property
-    def average_power_w(self) -> float:
-        """Energy over time."""
+    def known_time_s(self) -> float | None:
+        """Total time; None where the specification knows nothing of it."""
+        return self.time_s if self.time_s or self.origin.get("time") != "lower bound" else None
+
+    @property
+    def known_energy_j(self) -> float | None:
+        """Total energy; None where the specification knows nothing of it."""
+        return self.energy_j if self.energy_j or self.origin.get("energy") != "lower bound" else None
+
+    @property
+    def average_power_w(self) -> float | None:
+        """Energy over time; None where one of them is a lower bound, over which nothing bounds the other."""
+        if "lower bound" in (self.origin.get("time"), self.origin.get("energy")):
+            return None
         return self.energy_j / self.time_s if self.time_s else 0.0
 
     @property

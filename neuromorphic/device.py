@@ -377,9 +377,13 @@ def _tables(ran: ChipRun, shares: Table[str, _Share]) -> dict[str, list[dict[str
     costs, activity, mapping = ran.costs, ran.activity, ran.mapping
     limits = {f"{name}_limit": limit for name, limit in mapping.limits.items() if limit is not None}
     cores = [
-        {**row, **limits, "busy_s": float(busy), "energy_j": float(joules)}
-        for row, busy, joules in zip(
-            mapping.table(), (costs.update_s + costs.receive_s).sum(axis=0), costs.core_energy_j, strict=True
+        {**row, **limits, "synaptic_operations": int(operations), "busy_s": float(busy), "energy_j": float(joules)}
+        for row, operations, busy, joules in zip(
+            mapping.table(),
+            activity.operations.sum(axis=(0, 2)),
+            (costs.update_s + costs.receive_s).sum(axis=0),
+            costs.core_energy_j,
+            strict=True,
         )
     ]
     allowed = costs.schedule.step_time_s

@@ -47,23 +47,28 @@ def plot_raster(report: Report) -> Figure:
 
 
 def plot_core_map(report: Report) -> Figure:
-    """Where the work is: synaptic operations and neuron updates of each router's cores, and packets on each router's links."""
+    """Where the work is: how long each router's cores work, and packets on each router's links.
+
+    Where the chip's times are unknown, how many synaptic operations they do.
+    """
     cores, links = report.tables["core_map"], report.tables.get("links", ())
     figure, (left, right) = _figure(report, "cores and network", height_in=4.2, columns=2)
     mesh = report.spec["mesh"]
     # Whole chips, as many as are used.
     columns = mesh["columns"] * (1 + max(row["x"] for row in cores) // mesh["columns"])
     rows = mesh["rows"] * (1 + max(row["y"] for row in cores) // mesh["rows"])
+    timed = any(row["busy_s"] for row in cores)
     load = _grid(rows, columns)
     for row in cores:
-        load[row["y"]][row["x"]] = (load[row["y"]][row["x"]] or 0.0) + row["busy_s"]
+        load[row["y"]][row["x"]] = (load[row["y"]][row["x"]] or 0.0) + row["busy_s" if timed else "synaptic_operations"]
     passed = _grid(rows, columns)
     for row in links:
         passed[row["y"]][row["x"]] = (passed[row["y"]][row["x"]] or 0) + row["packets"]
     most = max(value for line in load for value in line if value is not None)
-    factor, unit = axis_scale(most, "s")
-    _heat(left, [[None if v is None else v * factor for v in line] for line in load], f"time the cores work ({unit})")
-    _heat(right, passed, "packets over links that leave a router")
+    factor, unit = axis_scale(most, "s") if timed else (1, "")
+    what = f"time the cores work ({unit})" if timed else "synaptic operations (times are unknown)"
+    _heat(left, [[None if v is None else v * factor for v in line] for line in load], what)
+    _heat(right, passed, "packets over links that leave a router" if links else "no packets leave a router")
     if len(cores) <= MOST_NAMES * 3:
         names: dict[tuple[int, int], list[str]] = {}
         for row in cores:
@@ -90,11 +95,17 @@ def plot_steps(report: Report) -> Figure:
         top = [b + factor * component_joules(energy, component, shown) for b, energy in zip(base, energies, strict=True)]
         upper.fill_between(numbers, base, top, step="mid", color=colour, lw=0, label=component.replace("_", " "))
         base = top
-    upper.set_ylabel(f"energy a step ({unit})")
-    upper.legend(fontsize=7, ncols=4, frameon=False, loc="upper right")
+    if shown:
+        upper.set_ylabel(f"energy a step ({unit})")
+        upper.legend(fontsize=7, ncols=4, frameon=False, loc="upper right")
+    else:
+        _message(upper, "energy is unknown")
     limits = [row["allowed_s"] for row in steps if row["allowed_s"] is not None]
     factor, unit = axis_scale(max([row["busy_s"] for row in steps] + limits), "s")
-    lower.step(numbers, [factor * row["busy_s"] for row in steps], where="mid", color="#0072b2", lw=1)
+    if any(row["busy_s"] for row in steps):
+        lower.step(numbers, [factor * row["busy_s"] for row in steps], where="mid", color="#0072b2", lw=1)
+    else:
+        _message(lower, "time of the work is unknown")
     if limits:
         lower.axhline(factor * limits[0], color="#d55e00", lw=1, ls="--")
         lower.annotate("a step's time", (numbers[-1], factor * limits[0]), ha="right", va="bottom", fontsize=7, color="#d55e00")
@@ -121,12 +132,19 @@ def _heat(axes: Axes, values: Sequence[Sequence[Any]], label: str) -> None:
     from matplotlib.ticker import EngFormatter
 
     grid = np.array([[np.nan if v is None else v for v in row] for row in values], np.float64)
-    image = axes.imshow(np.ma.masked_invalid(grid), cmap="YlOrBr", vmin=0)
+    most = float(np.nanmax(grid, initial=0.0))
+    image = axes.imshow(np.ma.masked_invalid(grid), cmap="YlOrBr", vmin=0, vmax=most or 1.0)
     axes.set_xlabel("router x")
     axes.set_ylabel("router y")
     axes.set_title(label, fontsize=9, color=INK)
     axes.locator_params(integer=True)
-    axes.figure.colorbar(image, ax=axes, fraction=0.046, format=EngFormatter())
+    if most:
+        axes.figure.colorbar(image, ax=axes, fraction=0.046, format=EngFormatter())
+
+
+def _message(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=MUTED)
+    axes.set_yticks([])
 
 
 def _figure(report: Report, what: str, *, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:

@@ -133,11 +133,11 @@ def _cards(report: Report) -> list[tuple[str, str, str, str]]:
     cards = [
         (
             "latency",
-            si(report.time_s, "s"),
+            si(report.known_time_s, "s"),
             f"{si(report.cycles)} cycles at {si(report.clock_hz, 'Hz')}",
             "time",
         ),
-        ("energy", si(report.energy_j, "J"), _largest_component(report), "energy"),
+        ("energy", si(report.known_energy_j, "J"), _largest_component(report), "energy"),
         ("average power", si(report.average_power_w, "W"), "energy over latency", ""),
         ("work", si(report.macs, "MAC"), counted(len(report.ops), "operator"), ""),
         ("utilization", percent(report.utilization), f"of {si(report.peak_macs_per_s, 'MAC/s')} peak", ""),

@@ -190,7 +190,7 @@ def plot_energy(report: Report) -> Figure:
         height_ratios=[above + 0.6, below + 0.6],
     )
     total = report.energy_j
-    _subtitle(top, f"{si(total, 'J')} in all, {si(report.average_power_w, 'W')} on average; by component")
+    _subtitle(top, f"{si(report.known_energy_j, 'J')} in all, {si(report.average_power_w, 'W')} on average; by component")
     _subtitle(ax, "By operator in execution order" + (f"; {how}" if how else ""))
     if not rows or total <= 0:
         _message(top, "no energy")
@@ -518,10 +518,10 @@ def plot_comparison(reports: Sequence[Report]) -> Figure:
         sharey=True,
     )
     for ax, (title, unit, key, segments, paint) in zip(panels, plans, strict=True):
-        values = [float(row[key]) for row in data]
+        values = [float(row[key] or 0.0) for row in data]
         factor, scaled = axis_scale(max(values), unit)
         _stacked(ax, {name: [v * factor for v in widths] for name, widths in segments.items()}, paint, height=0.62)
-        texts = [si(value, unit) for value in values]
+        texts = [si(row[key], unit) for row in data]
         if key == "time_s":
             relative = [row["relative_time"] for row in data]
             texts = [t if r is None else f"{t} · {r:.2f}×" for t, r in zip(texts, relative, strict=True)]

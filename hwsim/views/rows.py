@@ -136,14 +136,17 @@ def comparison_labels(reports: Sequence[Report]) -> list[str]:
 def comparison_rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """One flat mapping a report; ``relative_time`` is latency over the fastest one's (``None`` if that is 0).
 
+    Time and energy of which nothing is known are ``None``.
+
     Raises:
         InputError: no reports.
     """
     if not reports:
         raise InputError("reports: expected at least one to compare, got none")
-    fastest = min(r.time_s for r in reports)
+    known = [report.known_time_s for report in reports]
+    fastest = min((time for time in known if time is not None), default=0.0)
     rows = []
-    for report in reports:
+    for report, time_s in zip(reports, known, strict=True):
         compute, stall, overhead = total_parts_s(report.ops)
         rows.append(
             {
@@ -151,12 +154,12 @@ def comparison_rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
                 "workload": report.workload,
                 "recipe": report.recipe,
                 "fidelity": report.fidelity,
-                "time_s": report.time_s,
-                "relative_time": report.time_s / fastest if fastest > 0 else None,
+                "time_s": time_s,
+                "relative_time": time_s / fastest if time_s is not None and fastest > 0 else None,
                 "compute_s": compute,
                 "stall_s": stall,
                 "overhead_s": overhead,
-                "energy_j": report.energy_j,
+                "energy_j": report.known_energy_j,
                 "average_power_w": report.average_power_w,
                 "macs": report.macs,
                 "bytes_offchip": report.bytes_offchip,

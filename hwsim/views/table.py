@@ -126,8 +126,18 @@ def _fields(report: Report) -> list[tuple[str, str]]:
     ranked = sorted(report.energy_by_component_j.items(), key=lambda item: -item[1])
     components = ", ".join(f"{percent(joules / energy)} {name.replace('_', ' ')}" for name, joules in ranked) if energy else ""
     fields = [
-        ("latency", f"{si(report.time_s, 's')} ({si(report.cycles)} cycles), {origin['time']}: {split}"),
-        ("energy", f"{si(energy, 'J')}, {origin['energy']}" + (f": {components}" if components else "")),
+        (
+            "latency",
+            "unknown"
+            if report.known_time_s is None
+            else f"{si(report.time_s, 's')} ({si(report.cycles)} cycles), {origin['time']}: {split}",
+        ),
+        (
+            "energy",
+            "unknown"
+            if report.known_energy_j is None
+            else f"{si(energy, 'J')}, {origin['energy']}" + (f": {components}" if components else ""),
+        ),
         ("average power", si(report.average_power_w, "W")),
         ("work", f"{si(report.macs, 'MAC')}, {percent(report.utilization)} utilization"),
         ("off-chip", f"{si(report.bytes_offchip, 'B')} moved"),
@@ -200,7 +210,7 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
     table.add_column("fidelity", overflow="fold", min_width=8)
     if not narrow:
         table.add_column("time, energy", min_width=21, style="dim")
-    longest = max(row["time_s"] for row in rows) or 1.0
+    longest = max(row["time_s"] or 0.0 for row in rows) or 1.0
     for row in rows:
         relative = row["relative_time"]
         fastest = relative == 1.0
@@ -209,7 +219,7 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
             cells.append(shorten(row["workload"], 60))
         cells += [si(row["time_s"], "s"), "–" if relative is None else f"{relative:.2f}×"]
         if not narrow:
-            cells.append(_bar(row["time_s"] / longest, 10))
+            cells.append(_bar((row["time_s"] or 0.0) / longest, 10))
         cells += [si(row["energy_j"], "J"), si(row["bytes_offchip"], "B"), percent(row["utilization"])]
         cells += [shorten(row["recipe"], 16), row["fidelity"]]
         if not narrow:

@@ -13,8 +13,10 @@ def _exponent(value: float, digits: int) -> int:
     return min(max(int(power) // 3 * 3, min(_PREFIXES)), max(_PREFIXES))
 
 
-def si(value: float, unit: str = "", *, digits: int = 3) -> str:
-    """``value`` with a decimal prefix, such as ``1.23 ms``, ``4.1 GMAC`` or ``25.6 MB`` (1 MB is 10⁶ B)."""
+def si(value: float | None, unit: str = "", *, digits: int = 3) -> str:
+    """``value`` with a decimal prefix, such as ``1.23 ms``, ``4.1 GMAC`` or ``25.6 MB`` (1 MB is 10⁶ B); None is unknown."""
+    if value is None:
+        return "unknown"
     if not math.isfinite(value):
         text = "–" if math.isnan(value) else ("∞" if value > 0 else "−∞")
         return f"{text} {unit}".rstrip()

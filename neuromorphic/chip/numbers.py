@@ -26,8 +26,8 @@ def loihi_numbers(
     decay_u = np.rint(full - 1 - full * real["decay_i"])
     decay_v = np.rint(full * (1 - real["decay_v"]))
     found = {"decay_u": np.clip(decay_u, 0, full - 1), "decay_v": np.clip(decay_v, 0, full - 1)}
-    _decay_note(one, (full - 1 - found["decay_u"]) / full - real["decay_i"], "decay_i", notes)
-    _decay_note(one, (full - found["decay_v"]) / full - real["decay_v"], "decay_v", notes)
+    _decay_note(one, (full - 1 - found["decay_u"]) / full, real["decay_i"], "decay_i", notes)
+    _decay_note(one, (full - found["decay_v"]) / full, real["decay_v"], "decay_v", notes)
     found["bias"] = _bias(one, real["bias"] * units, chip)
     unit = 1 << chip.unit_exponent
     if one.neurons.spiking:
@@ -74,7 +74,7 @@ def fixed_numbers(
     names = [("decay_i", "decay_u"), ("decay_v", "decay_v")] + ([("decay_i2", "decay_u2")] if second else [])
     for name, field in names:
         found[field] = np.rint(real[name] * one_unit)
-        _decay_note(one, found[field] / one_unit - real[name], name, notes)
+        _decay_note(one, found[field] / one_unit, real[name], name, notes)
     found["bias"] = _bias(one, real["bias"] * units, chip)
     if chip.family == "event" and found["bias"].max() > 0:
         raise InputError(f"population {one.name!r}: bias: {chip.name} has a leak only, so at most 0, got {real['bias'].max():g}")
@@ -125,6 +125,11 @@ def float_numbers(
     if one.neurons.kind == "resonate_and_fire":
         found["cosine"] = rounded(real["decay_v"] * np.cos(real["angle"]))
         found["sine"] = rounded(real["decay_v"] * np.sin(real["angle"]))
+    for name, field in (("decay_i", "decay_u"), ("decay_v", "decay_v"), ("decay_i2", "decay_u2"), ("decay_a", "decay_a")):
+        if field in found:
+            _decay_note(one, found[field].astype(np.float64), real[name], name, notes)
+    for name in ("bias", "input_bias", "threshold", "v_reset", "v_init"):
+        _rounding_note(one, name, found[name] - real[name] * units, found[name], notes)
     numbers: Numbers = dict(found)
     numbers["refractory"] = real["refractory_steps"].astype(np.int32)
     return numbers
@@ -151,10 +156,20 @@ def _range(
         raise InputError(f"population {one.name!r}: {field}: {chip.name} has {limits}, got {worst / units:g}")
 
 
-def _decay_note(one: Population, error: npt.NDArray[np.float64], field: str, notes: list[str]) -> None:
-    worst = float(np.abs(error).max(initial=0))
-    if worst > 1e-12:
-        notes.append(f"{one.name}: {field} was rounded, by {worst:.2g} at most")
+def _decay_note(
+    one: Population, held: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64], field: str, notes: list[str]
+) -> None:
+    """What rounding a share that is kept each step does to the time in which it falls by e."""
+    error = np.abs(held - wanted)
+    if error.max(initial=0) <= 1e-12:
+        return
+    own, other = (-np.log(np.clip(values, 1e-300, 1.0)) for values in (wanted, held))
+    far = np.abs(np.log(np.maximum(own, 1e-12) / np.maximum(other, 1e-12)))
+    at = int(np.argmax(far))
+    times = "it never falls" if held[at] >= 1 else f"its time constant is {own[at] / other[at]:.3g} times as long"
+    notes.append(
+        f"{one.name}: {field} was rounded, by {error.max():.2g} at most; {wanted[at]:.6g} became {held[at]:.6g}: {times}"
+    )
 
 
 def _rounding_note(
