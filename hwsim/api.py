@@ -36,7 +36,8 @@ def simulate(
     Args:
         model: a PyTorch module or function (then give example inputs), a workload, or what ``workload_from`` takes: a zoo name,
             a file, ``package.module:callable``.
-        example_inputs: tensors on any device, ``meta`` included; nothing is computed with them.
+        example_inputs: tensors on any device, ``meta`` included; nothing is computed with them, but for event-driven devices,
+            into which they go.
         device: name of a bundled device, a YAML file, a spec's data or a device.
         recipe: number formats; the device's default formats otherwise.
         fidelity: a rung of the device's ladder.
@@ -54,7 +55,9 @@ def simulate(
     elif isinstance(model, str | Path):
         if example_inputs:
             raise InputError(f"simulate: {str(model)!r} brings its own inputs; leave the example inputs out")
-        workload = workload_from(str(model), mode=mode)
+        workload = workload_from(str(model), mode=mode, device=machine)
+    elif (spiking := _spiking(machine)) and mode == "inference":
+        workload = spiking(model, *example_inputs)
     else:
         from hwsim.tracing.torch import trace
 
@@ -62,6 +65,12 @@ def simulate(
     if recipe is not None:
         workload = workload.with_formats(recipe)
     return machine.simulate(workload, fidelity=fidelity)
+
+
+def _spiking(device: Device | None) -> Callable[..., Workload] | None:
+    """What makes workloads of spiking modules, on a device that runs nothing else."""
+    made: Callable[..., Workload] | None = getattr(device, "workload", None)
+    return made if getattr(device, "event_driven", False) else None
 
 
 @cache
@@ -103,12 +112,14 @@ def workload_from(
     mode: Mode = "inference",
     values: bool = False,
     checkpoint: str | None = None,
+    device: Device | None = None,
     **options: Any,
 ) -> Workload:
     """A workload by zoo name, file or ``package.module:callable``.
 
     The callable is given those of ``batch``, ``seq_len``, ``kv_len`` and ``phase`` that were set, and returns a workload or
-    ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``.
+    ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``. With a ``device`` that is event-driven,
+    the callable's module is a spiking one, and takes those of them that say what goes in.
 
     Raises:
         InputError: an unknown model (nearest names listed), an option the model does not take, an error while tracing.
@@ -129,9 +140,13 @@ def workload_from(
             if used:
                 raise InputError(f"{key}: only PyTorch models can be traced with it; {model} is a file")
         return load_workload(model, batch=batch, **options)
-    for key, value in options.items():
-        if value is not None:
-            raise InputError(f"{key}: files of spiking networks (.nir) take it; {model} is none")
+    spiking = _spiking(device) if ":" in model else None
+    options = {key: value for key, value in options.items() if value is not None}
+    for key in options:
+        if spiking is None:
+            raise InputError(
+                f"{key}: files of spiking networks (.nir) take it, and spiking modules for a chip that runs them; {model} is none"
+            )
     from hwsim import zoo
 
     if ":" in model:
@@ -139,10 +154,14 @@ def workload_from(
             raise InputError(f"checkpoint: only zoo models load one; {model} returns its own module")
         made = _call(model, given)
         if isinstance(made, Workload):
+            for key in options:
+                raise InputError(f"{key}: {model} returns a workload, into which goes what it says; leave {key} out")
             if values or mode != "inference":
                 raise InputError(f"{'values' if values else 'mode'}: {model} returns a workload, which is traced already")
             return made
         module, inputs = made
+        if spiking is not None and mode == "inference" and not values:
+            return spiking(module, *inputs, name=model.partition(":")[2], **options)
     elif model in zoo.names():
         place = "cpu" if values else "meta"
         inputs = zoo.example_inputs(model, batch=batch, seq_len=seq_len, kv_len=kv_len, phase=phase, device=place)

@@ -237,18 +237,18 @@ class Report:
         return tuple(op.name for op in self.ops if not op.modelled)
 
     def totals(self) -> dict[str, Any]:
-        """Totals as plain data."""
+        """Totals as plain data; None where nothing is known."""
         sums = {
             key: _number(float(sum(getattr(op, key) for op in self.ops)))
             for key in ("compute_cycles", "stall_cycles", "overhead_cycles")
         }
         return {
-            "time_s": self.time_s,
+            "time_s": self.known_time_s,
             "cycles": _number(self.cycles),
             **sums,
             "macs": self.macs,
             "flops": FLOPS_PER_MAC * self.macs,
-            "energy_j": self.energy_j,
+            "energy_j": self.known_energy_j,
             "energy_by_component_j": self.energy_by_component_j,
             "bytes_offchip": self.bytes_offchip,
             "bytes_by_level": self.bytes_by_level,

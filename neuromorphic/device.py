@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from hwsim.device import check_request
 from hwsim.machine import Machine
 from hwsim.operators import Op, SpikingLayer
 from hwsim.report import OpCost, Report
+from hwsim.views.units import counted
 from hwsim.workload import Workload
 from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.network import SpikingNetwork
@@ -108,6 +110,18 @@ class NeuromorphicChip(Machine[ChipSpec]):
         activity = running.run(numbers, inputs, steps=steps, mapping=placed, record=record, faults=faults)
         return ChipRun(numbers, placed, activity, chip_costs(activity, placed))
 
+    def workload(self, module: nn.Module, *example_inputs: Any, **options: Any) -> Workload:
+        """What a spiking torch module computes; see ``neuromorphic.workload.module_workload``.
+
+        Raises:
+            InputError: also an option that a module does not leave open.
+        """
+        from neuromorphic.workload import module_workload
+
+        for key in options.keys() - inspect.signature(module_workload).parameters.keys():
+            raise InputError(f"{key}: a torch module leaves no such choice; leave {key} out")
+        return module_workload(module, *example_inputs, **options)
+
     # --- what it costs ------------------------------------------------------------------------------------------------
 
     def simulate(
@@ -125,6 +139,11 @@ class NeuromorphicChip(Machine[ChipSpec]):
             inputs: each input population → events or an array (steps, size), instead of the workload's own.
             parameters: the ``SpikingNetwork``, where the workload has none.
         """
+        if not isinstance(workload, Workload):
+            raise InputError(
+                f"workload: expected a Workload, got {type(workload).__name__}; workload(module, example) makes one of a spiking "
+                "module, and neuromorphic.to_network and spiking_workload do so step by step"
+            )
         chosen = check_request(self, fidelity, inputs, parameters, valued=("event",))
         others = [op for op in workload.ops if not isinstance(op, SpikingLayer)]
         if others or not workload.ops:
@@ -167,9 +186,11 @@ class NeuromorphicChip(Machine[ChipSpec]):
         counts = {name: int(count.sum()) for name, count in costs.counts.items()}
         hops = sum(count for name, count in counts.items() if name.startswith("hop_"))
         chips = f" on {ran.mapping.chips} chips" if ran.mapping.chips > 1 else ""
+        entered = sum(activity.events[one.name].count for one in ran.network.populations if one.kind == "input")
         notes = [
-            f"{activity.steps:,} steps: {counts['neuron_spike']:,} spikes, {counts['synaptic_operation']:,} synaptic operations, "
-            f"{counts['spike_within_tile']:,} packets over {hops:,} hops, {ran.mapping.used.size} cores{chips}",
+            f"{activity.steps:,} steps: {counts['neuron_spike']:,} spikes of neurons and {entered:,} that enter, "
+            f"{counts['synaptic_operation']:,} synaptic operations, {counts['spike_within_tile']:,} packets over {hops:,} hops, "
+            f"{counted(ran.mapping.used.size, 'core')}{chips}",
             f"energy and time by event: set {self.spec.event_set!r} ({self.spec.events.source})",
             *self._unknown_note(costs.unknown),
             *getattr(workload, "notes", ()),
@@ -177,6 +198,8 @@ class NeuromorphicChip(Machine[ChipSpec]):
             *((last.note(),) if last.note() else ()),
             "time and shared energy of a step are split among populations as their work is",
             *self._pace_note(network),
+            *_added_note(ran, {one.name for one in network.populations}),
+            *_silence_note(workload, activity),
             *(() if costs.rung == "cycle" else ("so many packets are carried one after another, not router by router",)),
         ]
         for count, what in ((activity.wrapped, "sums of inputs wrapped"), (activity.clipped, "voltages saturated")):
@@ -198,8 +221,9 @@ class NeuromorphicChip(Machine[ChipSpec]):
         total = costs.time_s
         common = {name: float(costs.energy_j[name].sum()) for name in ("network", "axons", "barrier", "idle", "static")}
         common = {name: joules for name, joules in common.items() if joules}
-        worked = float(np.minimum(costs.core_s.max(axis=1, initial=0.0), costs.busy_s).sum())
         busy = float(costs.busy_s.sum())
+        # Until the last core is done, what is not the busiest core's own work is waiting for packets.
+        worked = min(float((costs.update_s + costs.receive_s).max(axis=1, initial=0.0).sum()), busy)
         clock = self.spec.clock_hz
         rows, start = [], 0.0
         for op in ops:
@@ -218,7 +242,7 @@ class NeuromorphicChip(Machine[ChipSpec]):
                     cycles=time_s * clock,
                     compute_cycles=share.time * worked * clock,
                     stall_cycles=share.time * (busy - worked) * clock,
-                    overhead_cycles=share.time * (total - busy) * clock,
+                    overhead_cycles=share.time * max(total - busy, 0.0) * clock,
                     busy_cycles=share.work_s * clock,
                     energy_j={
                         "synapses": share.synapses_j,
@@ -376,11 +400,13 @@ def _shares(ran: ChipRun, layers: Collection[str]) -> dict[str, _Share]:
 def _tables(ran: ChipRun, shares: Table[str, _Share]) -> dict[str, list[dict[str, Any]]]:
     costs, activity, mapping = ran.costs, ran.activity, ran.mapping
     limits = {f"{name}_limit": limit for name, limit in mapping.limits.items() if limit is not None}
+    operations = np.zeros(max(int(mapping.used.max(initial=-1)) + 1, activity.cores), np.int64)
+    operations[: activity.cores] = activity.synaptic_operations.sum(axis=0)
     cores = [
-        {**row, **limits, "synaptic_operations": int(operations), "busy_s": float(busy), "energy_j": float(joules)}
-        for row, operations, busy, joules in zip(
+        {**row, **limits, "synaptic_operations": int(done), "busy_s": float(busy), "energy_j": float(joules)}
+        for row, done, busy, joules in zip(
             mapping.table(),
-            activity.operations.sum(axis=(0, 2)),
+            operations[mapping.used],
             (costs.update_s + costs.receive_s).sum(axis=0),
             costs.core_energy_j,
             strict=True,
@@ -412,6 +438,33 @@ def _tables(ran: ChipRun, shares: Table[str, _Share]) -> dict[str, list[dict[str
         "populations": populations, "core_map": cores, "links": links, "time_steps": steps,
         "raster": _raster(activity),
     }  # fmt: skip
+
+
+def _added_note(ran: ChipRun, own: Collection[str]) -> list[str]:
+    """What neurons cost that were added for the chip's sake."""
+    notes = []
+    for one in ran.network.populations:
+        if one.name not in own:
+            sent = ran.activity.events[one.name]
+            done = sum(
+                int(np.diff(p.first)[sent.neuron].sum()) for p in ran.network.projections if p.source == one.name and sent.count
+            )
+            notes.append(
+                f"{sent.count:,} of the spikes and {done:,} of the synaptic operations are of {one.name!r}, which was added for "
+                "the chip"
+            )
+    return notes
+
+
+def _silence_note(workload: Workload, activity: ChipActivity) -> list[str]:
+    """Populations that the workload says to fire, and that never do in the chip's numbers."""
+    rates = workload.metadata.get("rates", {})
+    silent = [
+        f"{name!r} ({rates[name]:.3g} spikes a neuron and step expected)"
+        for name, events in activity.events.items()
+        if not events.count and activity.network.population(name).kind == "spiking" and rates.get(name, 0) > 0
+    ]
+    return [f"never spikes in this chip's numbers: {', '.join(silent)}"] if silent else []
 
 
 def _raster(activity: ChipActivity) -> list[dict[str, Any]]:

@@ -144,9 +144,7 @@ class Events:
         if again.any():
             if duplicates == "refuse":
                 at = int(np.argmax(again))
-                raise InputError(
-                    f"step {when[at]}: neuron {who[at]} is there twice; duplicates='once' or 'add' makes one of them"
-                )
+                raise InputError(f"step {when[at]}: neuron {who[at]} is there twice; duplicates=once or add makes one of them")
             starts = np.flatnonzero(~again)
             if duplicates == "add":
                 what = np.add.reduceat(np.ones(who.size) if what is None else what, starts)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuromorphic._checks import finite_numbers
 from neuromorphic.network import Synapses
 from numerics.errors import InputError
 
@@ -430,8 +431,9 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 def _finite(name: str, values: npt.ArrayLike) -> Floats:
     array = np.asarray(values)
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise InputError(f"{name}: expected finite numbers")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: expected numbers, got {array.dtype}")
+    finite_numbers(name, array)
     return array.astype(np.float64)
 
 

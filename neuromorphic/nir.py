@@ -23,14 +23,13 @@ weights carry the spikes of the step before, as in snnTorch and NIRTorch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from neuromorphic import nir_graph
-from neuromorphic._numbers import number
+from neuromorphic._checks import number
 from neuromorphic.linear_maps import Nest, Signal
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork, Synapses
 from neuromorphic.nir_graph import PARAMETERS, Graph, natural, parameter
@@ -123,7 +122,7 @@ def _default_dt(graph: Graph) -> float:
 
 
 def _tau(graph: Graph, name: str, node: Any, key: str) -> Any:
-    values = parameter(node, key, prod(graph.gives[name]))
+    values = parameter(graph, name, key)
     if np.min(values) < 1e-12:
         raise InputError(f"{graph.where(name)}: {key}: expected seconds > 0, got {np.min(values):g}")
     return values
@@ -223,7 +222,7 @@ class _Builder:
             except InputError as error:
                 raise InputError(f"{self.graph.where(name)}: {error}") from None
         if kind == "Delay":
-            delay = np.asarray(parameter(self.graph.nodes[name], "delay", prod(self.graph.gives[name])))
+            delay = np.asarray(parameter(self.graph, name, "delay"))
             if delay.min() < 0 or delay.max() > self.dt_s * 2**31:
                 raise InputError(f"{self.graph.where(name)}: delay: expected seconds ≥ 0, got {delay.min():g} to {delay.max():g}")
             steps = np.rint(delay / self.dt_s)
@@ -249,9 +248,8 @@ class _Builder:
 
     def _neurons(self, name: str) -> Neurons:
         node, kind = self.graph.nodes[name], self.graph.kind(name)
-        count = prod(self.graph.gives[name])
         offset = self._arriving(name).offset
-        values = {key: parameter(node, key, count) for key in PARAMETERS[kind] if not key.startswith("tau")}
+        values = {key: parameter(self.graph, name, key) for key in PARAMETERS[kind] if not key.startswith("tau")}
         common: dict[str, Any] = {"input_bias": 0.0 if offset is None else offset}
         if kind == "Threshold":
             return Neurons("threshold", threshold=values["threshold"], **common)
@@ -285,7 +283,7 @@ class _Builder:
             return -np.expm1(-self.dt_s / tau)
         if self.dt_s > np.min(tau) * CLOSE:
             raise InputError(
-                f"dt_s: expected at most {np.min(tau):g} s, {key} of {name!r}, as euler needs it (or integration='exponential'), "
+                f"dt_s: expected at most {np.min(tau):g} s, {key} of {name!r}, as euler needs it (or integration=exponential), "
                 f"got {self.dt_s:g}"
             )
         return np.minimum(self.dt_s / tau, 1.0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuromorphic import linear_maps
+from neuromorphic._checks import finite_numbers
 from neuromorphic.linear_maps import LinearMap, Shape
 from numerics.errors import InputError, unknown_name
 
@@ -202,8 +203,15 @@ def _dissolve(
 
 
 def _complete(graph: Graph) -> None:
-    """Inputs and Outputs where a graph begins or ends without one, as NIR 1.0.8 adds them."""
+    """Inputs and Outputs where a graph begins or ends without one, as NIR 1.0.8 adds them.
+
+    Raises:
+        InputError: a node that gets nothing in a graph with inputs of its own, or gives nothing in one with outputs: an edge is
+            missing, and nobody knows which.
+    """
     nir = import_nir()
+    kinds = {graph.kind(name) for name in graph.nodes}
+    begins, ends_somewhere = "Input" in kinds, "Output" in kinds
     for name in list(graph.nodes):
         kind = graph.kind(name)
         for missing, ends, others, new in (
@@ -212,6 +220,12 @@ def _complete(graph: Graph) -> None:
         ):
             if not missing:
                 continue
+            if begins and ends is graph.before:
+                raise InputError(f"{graph.where(name)}: gets nothing; expected an edge to it, as the graph has inputs of its own")
+            if ends_somewhere and ends is graph.after:
+                raise InputError(
+                    f"{graph.where(name)}: gives nothing; expected an edge from it, as the graph has outputs of its own"
+                )
             if new in graph.nodes:
                 raise InputError(f"{graph.where(name)}: is joined to nothing, and the name {new!r} is taken")
             first = ends is graph.before
@@ -413,14 +427,16 @@ _MAPS: Mapping[str, Callable[[Any, Shape], LinearMap]] = {
 }
 
 
-def parameter(node: Any, key: str, count: int) -> npt.NDArray[np.float64]:
-    """A parameter as float64, one number or (count,).
+def parameter(graph: Graph, name: str, key: str) -> npt.NDArray[np.float64]:
+    """A parameter of a node whose shape is known, as float64: one number, or one for each that it gives.
 
     Raises:
         InputError: another number of them, not finite.
     """
-    values = np.asarray(getattr(node, key))
-    if values.dtype.kind not in "biuf" or not np.isfinite(values).all() or values.size not in (1, count):
-        raise InputError(f"{key}: expected finite numbers, 1 or {count}, got shape {values.shape}")
+    values, count = np.asarray(getattr(graph.nodes[name], key)), prod(graph.gives[name])
+    field = f"{graph.where(name)}: {key}"
+    if values.dtype.kind not in "biuf" or values.size not in (1, count):
+        raise InputError(f"{field}: expected numbers, 1 or {count}, got {values.dtype} of shape {values.shape}")
+    finite_numbers(field, values)
     values = values.astype(np.float64).ravel()
     return values[0] if (values == values[0]).all() else values

@@ -42,7 +42,8 @@ def plot_raster(report: Report) -> Figure:
     axes.set_xlim(-0.5, steps - 0.5)
     axes.set_ylim(-0.5, base - 0.5)
     total = sum(row["spikes"] for row in report.tables["populations"])
-    axes.set_xlabel(f"step ({len(rows):,} of {total:,} spikes drawn)" if len(rows) < total else f"step ({total:,} spikes)")
+    drawn = f"{len(rows):,} of {total:,} spikes drawn" if len(rows) < total else f"{total:,} spikes"
+    axes.set_xlabel(f"step ({drawn}, those that enter included)")
     return figure
 
 
@@ -80,7 +81,10 @@ def plot_core_map(report: Report) -> Figure:
 
 
 def plot_steps(report: Report) -> Figure:
-    """Energy of each step by component, and how long each step takes beside the time it may take."""
+    """Energy of each step by component, and how long each step takes beside the time it may take.
+
+    Where the chip's times are unknown, how many synaptic operations each step has.
+    """
     steps = report.tables["time_steps"]
     energies = [
         {key.removeprefix("energy_").removesuffix("_j"): value for key, value in row.items() if key.startswith("energy_")}
@@ -100,16 +104,15 @@ def plot_steps(report: Report) -> Figure:
         upper.legend(fontsize=7, ncols=4, frameon=False, loc="upper right")
     else:
         _message(upper, "energy is unknown")
-    limits = [row["allowed_s"] for row in steps if row["allowed_s"] is not None]
-    factor, unit = axis_scale(max([row["busy_s"] for row in steps] + limits), "s")
-    if any(row["busy_s"] for row in steps):
-        lower.step(numbers, [factor * row["busy_s"] for row in steps], where="mid", color="#0072b2", lw=1)
-    else:
-        _message(lower, "time of the work is unknown")
+    timed = any(row["busy_s"] for row in steps)
+    limits = [row["allowed_s"] for row in steps if row["allowed_s"] is not None and timed]
+    factor, unit = axis_scale(max([row["busy_s"] for row in steps] + limits), "s") if timed else (1, "")
+    work = [factor * row["busy_s"] if timed else row["synaptic_operation"] for row in steps]
+    lower.step(numbers, work, where="mid", color="#0072b2", lw=1)
     if limits:
         lower.axhline(factor * limits[0], color="#d55e00", lw=1, ls="--")
         lower.annotate("a step's time", (numbers[-1], factor * limits[0]), ha="right", va="bottom", fontsize=7, color="#d55e00")
-    lower.set_ylabel(f"work of a step ({unit})")
+    lower.set_ylabel(f"work of a step ({unit})" if timed else "synaptic operations a step\n(times are unknown)")
     lower.set_xlabel("step")
     for axes in (upper, lower):
         axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
@@ -139,7 +142,7 @@ def _heat(axes: Axes, values: Sequence[Sequence[Any]], label: str) -> None:
     axes.set_title(label, fontsize=9, color=INK)
     axes.locator_params(integer=True)
     if most:
-        axes.figure.colorbar(image, ax=axes, fraction=0.046, format=EngFormatter())
+        axes.figure.colorbar(image, ax=axes, fraction=0.046, format=EngFormatter() if most >= 1000 else None)
 
 
 def _message(axes: Axes, text: str) -> None:

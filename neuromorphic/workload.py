@@ -16,14 +16,18 @@ import numpy as np
 
 from hwsim.operators import Convolution, Matmul, Op, Reduction, SpikingLayer
 from hwsim.workload import Tensor, Workload
-from neuromorphic._numbers import number, whole
+from neuromorphic._checks import number, whole
 from neuromorphic.network import Neurons, Projection, SpikingNetwork
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from neuromorphic.events import Events
+    import numpy.typing as npt
+
+    from neuromorphic.events import Duplicates, Events
+    from neuromorphic.nir import Integration, ResetMode, Timing
 
 DEFAULT_STEPS = 100
+DEFAULT_DT_S = 1e-3
 DEFAULT_RATE = 0.05
 """Spikes a neuron and step that go in where no events are given."""
 
@@ -129,32 +133,100 @@ def spiking_workload(
 def load(
     path: str | Path,
     *,
-    events: str | Path | None = None,
+    events: str | Path | Events | npt.ArrayLike | None = None,
     steps: int | None = None,
     rate: float | None = None,
     seed: int | None = None,
     dt_s: float | None = None,
+    duplicates: Duplicates | None = None,
+    integration: Integration | None = None,
+    reset: Timing | None = None,
+    reset_mode: ResetMode | None = None,
 ) -> SpikingWorkload:
     """The workload of a ``.nir`` file for events, or for random ones; its rates are those of the network in float64 on them.
 
     Args:
-        path: see ``load_nir``; what it leaves open is chosen as there by default.
-        events: an address-event file (``Events.load``) for the one input.
+        path: see ``load_nir``.
+        events: what goes into the one input: an address-event file (``Events.load``), ``Events``, or an array (steps, size).
         steps: time steps, by default those of the events, or 100; fewer cut the events, more follow in silence.
         rate: without events: the probability of a spike of each input neuron in each step; 0.05 by default.
         seed: of the random events; 0 by default.
-        dt_s: length of a step, seconds.
+        dt_s, integration, reset, reset_mode: see ``load_nir``; None: as there by default.
+        duplicates: of a file's events: see ``Events.from_list``; ``refuse`` by default.
 
     Raises:
-        InputError: a file that cannot be read, both events and a rate or seed, events for several inputs.
+        InputError: a file that cannot be read, both events and a rate or seed, events for several inputs or of another size.
     """
-    from neuromorphic.dynamics import simulate
     from neuromorphic.nir import load_nir
 
     if steps is not None:
         whole("steps", steps, 1)
-    network = load_nir(path, dt_s=dt_s)
-    given, note = _given(network, events, steps, rate, seed)
+    network = load_nir(path, dt_s=dt_s, integration=integration or "euler", reset=reset, reset_mode=reset_mode)
+    return _driven(network, *_given(network, events, steps, rate, seed, duplicates), steps)
+
+
+def module_workload(
+    module: Any,
+    *example_inputs: Any,
+    name: str | None = None,
+    events: str | Path | Events | npt.ArrayLike | None = None,
+    steps: int | None = None,
+    rate: float | None = None,
+    seed: int | None = None,
+    dt_s: float | None = None,
+    duplicates: Duplicates | None = None,
+) -> SpikingWorkload:
+    """The workload of a spiking torch module; see ``to_network`` for what it may be made of.
+
+    Args:
+        module: in evaluation where that makes a difference.
+        example_inputs: one tensor (steps, batch, *features). Unless ``events``, ``rate`` or ``seed`` say what goes in, it does:
+            then it has values and a batch of 1.
+        name: of the workload; the module's class otherwise.
+        events, rate, seed, duplicates: see ``load``.
+        steps: time steps, by default those of the example or of the events.
+        dt_s: length of a step, seconds; 1 ms by default.
+
+    Raises:
+        InputError: a module that is no spiking network, another number of examples, a batch, events of another size.
+    """
+    import torch
+
+    from neuromorphic.cells.torch_network import to_network
+
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(f"module: expected a torch module of spiking cells, got {type(module).__name__}")
+    shapes = [tuple(one.shape) for one in example_inputs if isinstance(one, torch.Tensor)]
+    if len(example_inputs) != 1 or not shapes or len(shapes[0]) < 3:
+        got = " and ".join(str(shape) for shape in shapes) or f"{len(example_inputs)} that are no tensors"
+        raise InputError(f"example inputs: expected one tensor (steps, batch, *features) of a spiking module, got {got}")
+    if steps is not None:
+        whole("steps", steps, 1)
+    if dt_s is not None:
+        number("dt_s", dt_s, above=True)
+    (example,) = example_inputs
+    try:
+        network = to_network(module, example, dt_s=DEFAULT_DT_S if dt_s is None else dt_s, name=name or type(module).__name__)
+    except InputError as error:
+        raise InputError(f"{error}; neuromorphic.convert makes a spiking network of a trained one") from None
+    if events is None and rate is None and seed is None and not example.is_meta:
+        if example.shape[1] != 1:
+            raise InputError(
+                f"example inputs: expected a batch of 1, as it goes in, got {example.shape[1]}; rate or seed make random events"
+            )
+        array = example[:, 0].detach().cpu().double().reshape(example.shape[0], -1).numpy()
+        given, note = _given(network, array, steps, None, None, duplicates)
+        note = note.replace("input: given,", "input: the example's,")
+    else:
+        length = steps if events is not None or steps is not None else int(example.shape[0])
+        given, note = _given(network, events, length, rate, seed, duplicates)
+    return _driven(network, given, note, steps)
+
+
+def _driven(network: SpikingNetwork, given: dict[str, Events], note: str, steps: int | None) -> SpikingWorkload:
+    """The workload with the rates that come about."""
+    from neuromorphic.dynamics import simulate
+
     activity = simulate(network, given, steps=steps if given else steps or DEFAULT_STEPS)
     rates = {name: one.count / (one.steps * one.size) for name, one in activity.events.items()}
     found = spiking_workload(network, steps=activity.steps, rates=rates, events=given)
@@ -162,7 +234,7 @@ def load(
 
 
 def _given(
-    network: SpikingNetwork, events: str | Path | None, steps: int | None, rate: float | None, seed: int | None
+    network: SpikingNetwork, events: Any, steps: int | None, rate: float | None, seed: int | None, duplicates: Duplicates | None
 ) -> tuple[dict[str, Events], str]:
     from neuromorphic.encoders import bernoulli_events
     from neuromorphic.events import Events
@@ -174,15 +246,27 @@ def _given(
         if len(network.inputs) != 1:
             raise InputError(f"events: of one input, but the network has {len(network.inputs)}")
         only = network.inputs[0]
-        step_s = network.dt_s if Events.is_timed(events) else None
-        loaded = Events.load(events, size=network.population(only).size, dt_s=step_s)
-        note = f"input: {Path(events).name}, {loaded.count:,} events in {loaded.steps} steps"
+        size = network.population(only).size
+        if isinstance(events, str | Path):
+            step_s = network.dt_s if Events.is_timed(events) else None
+            loaded = Events.load(events, size=size, dt_s=step_s, duplicates=duplicates or "refuse")
+            what = Path(events).name
+        else:
+            if duplicates is not None:
+                raise InputError("duplicates: of a file's events, but they are given as they are; leave duplicates out")
+            loaded = events if isinstance(events, Events) else Events.from_dense(events)
+            what = "given"
+            if loaded.size != size:
+                raise InputError(f"events: expected {size} neurons, those of input {only!r}, got {loaded.size}")
+        note = f"input: {what}, {loaded.count:,} events in {loaded.steps} steps"
         if steps is not None and steps < loaded.steps:
             last = int(loaded.first[steps])
             values = None if loaded.value is None else loaded.value[:last]
             loaded = Events(loaded.size, loaded.first[: steps + 1], loaded.neuron[:last], values)
             note += f", of which the first {steps}"
         return {only: loaded}, note
+    if duplicates is not None:
+        raise InputError("duplicates: of a file's events, but none is given; leave duplicates out")
     chance = DEFAULT_RATE if rate is None else rate
     number("rate", chance)
     if chance > 1:

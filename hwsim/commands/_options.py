@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from hwsim.device import Device
 from hwsim.workload import Workload
 from numerics.errors import InputError
 
@@ -29,15 +30,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--values", action="store_true", help="trace on real tensors and record their densities")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of a zoo model (.pt or .safetensors); random otherwise")
-    spikes = parser.add_argument_group("spiking networks (.nir)")
+    spikes = parser.add_argument_group("spiking networks (.nir; modules for chips)")
     spikes.add_argument("--input", metavar="FILE", help="events (.npz, .csv) that go in; seeded random ones otherwise")
     spikes.add_argument("--steps", type=int, metavar="N", help="time steps (default: 100, or those of the events)")
     spikes.add_argument("--rate", type=float, metavar="R", help="without events: spikes a neuron and step (default: 0.05)")
     spikes.add_argument("--seed", type=int, metavar="S", help="of those events (default: 0)")
     spikes.add_argument("--dt", type=float, metavar="SECONDS", help="length of a time step (default: 0.001)")
+    spikes.add_argument("--duplicates", choices=("refuse", "once", "add"), help="events of a neuron in the same step")
+    spikes.add_argument("--integration", choices=("euler", "exponential"), help="how equations become steps (default: euler)")
+    spikes.add_argument("--reset", choices=("immediate", "next_step"), help="when a spike resets (default: immediate)")
+    spikes.add_argument("--reset-mode", choices=("zero", "subtract"), help="to the file's v_reset, or down by the threshold")
 
 
-SPIKING = {"input": "events", "steps": "steps", "rate": "rate", "seed": "seed", "dt": "dt_s"}
+SPIKING = {
+    "input": "events", "steps": "steps", "rate": "rate", "seed": "seed", "dt": "dt_s", "duplicates": "duplicates",
+    "integration": "integration", "reset": "reset", "reset_mode": "reset_mode",
+}  # fmt: skip
 """Options of spiking networks → what a loader calls them."""
 
 
@@ -57,8 +65,8 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")
 
 
-def workload(arguments: argparse.Namespace) -> Workload:
-    """The workload the options describe, in the formats they name."""
+def workload(arguments: argparse.Namespace, *, devices: Iterable[Device] = ()) -> Workload:
+    """The workload the options describe, in the formats they name; for an event-driven device among ``devices`` one of spikes."""
     from hwsim.api import workload_from
     from hwsim.progress import stage
 
@@ -74,6 +82,7 @@ def workload(arguments: argparse.Namespace) -> Workload:
             mode=arguments.mode,
             values=arguments.values,
             checkpoint=arguments.checkpoint,
+            device=next((one for one in devices if getattr(one, "event_driven", False)), None),
             **{name: getattr(arguments, option, None) for option, name in SPIKING.items()},
         )
     formats = getattr(arguments, "formats", None)

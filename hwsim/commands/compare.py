@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     _options.writable(arguments.out)
     changes = _options.overrides(arguments.overrides)
     devices = [get_device(name, overrides=changes) for name in arguments.devices]
-    workload = _options.workload(arguments)
+    workload = _options.workload(arguments, devices=devices)
     reports = []
     for device in devices:
         with stage(f"simulating {workload.name} on {device.name}"):

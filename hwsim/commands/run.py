@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--top: expected an integer ≥ 0, got {arguments.top}")
     _options.writable(arguments.out)
     device = get_device(arguments.device, overrides=_options.overrides(arguments.overrides))
-    workload = _options.workload(arguments)
+    workload = _options.workload(arguments, devices=(device,))
     with stage(f"simulating {workload.name} on {device.name} (kernels compile on the first use)"):
         report = device.simulate(workload, fidelity=arguments.fidelity)
     files = []

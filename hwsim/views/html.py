@@ -128,13 +128,21 @@ def _page(title: str, content: str, script: str = "") -> str:
     )
 
 
+def _time(report: Report, op: OpCost) -> str:
+    return si(None if report.known_time_s is None else op.time_s, "s")
+
+
+def _energy(report: Report, op: OpCost) -> str:
+    return si(None if report.known_energy_j is None else op.energy_total_j, "J")
+
+
 def _cards(report: Report) -> list[tuple[str, str, str, str]]:
     """The headline totals: title, value, detail, origin."""
     cards = [
         (
             "latency",
             si(report.known_time_s, "s"),
-            f"{si(report.cycles)} cycles at {si(report.clock_hz, 'Hz')}",
+            f"{si(report.cycles)} cycles at {si(report.clock_hz, 'Hz')}" if report.known_time_s is not None else "",
             "time",
         ),
         ("energy", si(report.known_energy_j, "J"), _largest_component(report), "energy"),
@@ -233,11 +241,11 @@ def _operators(report: Report) -> str:
         ]
         cells += [
             f'<td data-v="{op.macs}">{si(op.macs) if op.macs else "–"}</td>',
-            f'<td data-v="{op.time_s!r}">{si(op.time_s, "s")}</td>',
+            f'<td data-v="{op.time_s!r}">{_time(report, op)}</td>',
             f'<td data-v="{op.time_s!r}">{percent(share)}</td>',
             f'<td class="l" data-v="{lost!r}">{_bar(op, longest)}</td>',
             f'<td data-v="{op.bytes_offchip}">{si(op.bytes_offchip, "B")}</td>',
-            f'<td data-v="{op.energy_total_j!r}">{si(op.energy_total_j, "J")}</td>',
+            f'<td data-v="{op.energy_total_j!r}">{_energy(report, op)}</td>',
             f'<td data-v="{op.utilization!r}">{percent(op.utilization) if op.macs else "–"}</td>',
         ]
         lines.append(f'<tr data-share="{share!r}">{"".join(cells)}</tr>')
@@ -359,11 +367,11 @@ def notebook_html(report: Report, *, most: int = 15) -> str:
             (escape(op.kind), left),
             (escape(op.format), left),
             (si(op.macs) if op.macs else "–", right),
-            (si(op.time_s, "s"), right),
+            (_time(report, op), right),
             (percent(op.time_s / total), right),
             (f'<div style="width:72px;white-space:nowrap;line-height:1">{bar}</div>', left),
             (si(op.bytes_offchip, "B"), right),
-            (si(op.energy_total_j, "J"), right),
+            (_energy(report, op), right),
             (percent(op.utilization) if op.macs else "–", right),
         ]
         lines.append("<tr>" + "".join(f'<td style="{style}">{text}</td>' for text, style in cells) + "</tr>")

@@ -52,6 +52,7 @@ class _Column:
 
 def _columns(report: Report) -> list[_Column]:
     """The columns next to the operators' names."""
+    known_time, known_energy = report.known_time_s is not None, report.known_energy_j is not None
     total = report.time_s or 1.0
     longest = max((op.time_s for op in report.ops), default=0.0) or 1.0
 
@@ -63,14 +64,14 @@ def _columns(report: Report) -> list[_Column]:
         _Column("format", lambda op: shorten(op.format, 14), drop=3, style="dim", left=True),
         _Column("unit", lambda op: shorten(op.unit, 8), drop=6, style="dim", left=True),
         _Column("MACs", lambda op: si(op.macs) if op.macs else "–"),
-        _Column("time", lambda op: si(op.time_s, "s"), style="bold"),
-        _Column("share", lambda op: percent(op.time_s / total)),
+        _Column("time", lambda op: si(op.time_s if known_time else None, "s"), style="bold"),
+        _Column("share", lambda op: percent(op.time_s / total) if known_time else "–"),
         _Column("", lambda op: _bar(op.time_s / longest, 8), drop=5, style="cyan", left=True),
         _Column("comp", part(0), drop=1, style=_STYLES["compute"]),
         _Column("stall", part(1), style=_STYLES["stall"]),
         _Column("ovhd", part(2), drop=1, style=_STYLES["overhead"]),
         _Column("off-chip", lambda op: si(op.bytes_offchip, "B")),
-        _Column("energy", lambda op: si(op.energy_total_j, "J")),
+        _Column("energy", lambda op: si(op.energy_total_j if known_energy else None, "J")),
         _Column("util", lambda op: percent(op.utilization) if op.macs else "–", drop=2),
     ]
 

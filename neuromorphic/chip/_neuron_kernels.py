@@ -96,6 +96,19 @@ def loihi_each(
 
 
 @njit(cache=True, nogil=True)
+def not_at_rest(state, n, second, resonant, adaptive):
+    """Whether a neuron has any state left, of those that its population has."""
+    found = state.u[n] != 0 or state.v[n] != 0 or state.left[n] != 0
+    if second:
+        found = found or state.u2[n] != 0
+    if resonant:
+        found = found or state.w[n] != 0
+    if adaptive:
+        found = found or state.a[n] != 0
+    return found
+
+
+@njit(cache=True, nogil=True)
 def fixed_point(one, a, b, state, given):
     """A step of any neurons a to b in fixed point: as ``loihi_alike``, with clipped voltages in place of wrapped sums."""
     active = passed = alive = clips = 0
@@ -150,13 +163,7 @@ def fixed_point(one, a, b, state, given):
         state.spiked[n] = fires
         active += before
         passed += fires
-        alive |= state.u[n] != 0 or state.v[n] != 0 or state.left[n] != 0
-        if second:
-            alive |= state.u2[n] != 0
-        if resonant:
-            alive |= state.w[n] != 0
-        if adaptive:
-            alive |= state.a[n] != 0
+        alive |= not_at_rest(state, n, second, resonant, adaptive)
     return active, passed, alive, clips
 
 
@@ -295,13 +302,7 @@ def floating_point(one, a, b, state, given):
         state.spiked[n] = fires
         active += before
         passed += fires
-        alive |= state.u[n] != 0 or state.v[n] != 0 or state.left[n] != 0
-        if second:
-            alive |= state.u2[n] != 0
-        if resonant:
-            alive |= state.w[n] != 0
-        if adaptive:
-            alive |= state.a[n] != 0
+        alive |= not_at_rest(state, n, second, resonant, adaptive)
     return active, passed, alive
 
 

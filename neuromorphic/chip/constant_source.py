@@ -18,7 +18,8 @@ NAME = "constant"
 def with_constant_source(network: SpikingNetwork) -> SpikingNetwork:
     """The network with input biases as synapses, where a current that decays has one; spikes are the same.
 
-    The neuron is called ``constant``; its synapses weigh what the biases were.
+    The neuron is called ``constant``; its synapses weigh what the biases were, and their projections are called after
+    these, as a user never wrote them.
     """
     driven: list[tuple[Population, npt.NDArray[np.float64]]] = []
     for one in network.populations:
@@ -34,7 +35,7 @@ def with_constant_source(network: SpikingNetwork) -> SpikingNetwork:
     always = Neurons("integrate_and_fire", bias=2.0, threshold=1.0)
     without = {one.name: replace(one, neurons=replace(one.neurons, input_bias=0.0)) for one, _ in driven}
     synapses = [
-        Projection(f"{name}->{one.name}", name, one.name, Synapses.from_dense(np.asarray(bias)[:, None], keep_zeros=False))
+        Projection(f"input_bias of {one.name}", name, one.name, Synapses.from_dense(np.asarray(bias)[:, None], keep_zeros=False))
         for one, bias in driven
     ]
     return replace(
@@ -43,6 +44,7 @@ def with_constant_source(network: SpikingNetwork) -> SpikingNetwork:
         projections=(*network.projections, *synapses),
         notes=(
             *network.notes,
-            f"constant inputs of decaying currents ({', '.join(without)}) come from a neuron that always fires",
+            f"constant inputs of decaying currents ({', '.join(without)}) come from a neuron {name!r} that always fires: its "
+            "spikes and synapses cost as others do",
         ),
     )

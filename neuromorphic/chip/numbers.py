@@ -29,6 +29,7 @@ def loihi_numbers(
     _decay_note(one, (full - 1 - found["decay_u"]) / full, real["decay_i"], "decay_i", notes)
     _decay_note(one, (full - found["decay_v"]) / full, real["decay_v"], "decay_v", notes)
     found["bias"] = _bias(one, real["bias"] * units, chip)
+    _rounding_note(one, "bias", found["bias"] - real["bias"] * units, found["bias"], notes)
     unit = 1 << chip.unit_exponent
     if one.neurons.spiking:
         mantissa = np.rint(real["threshold"] * units / unit)
@@ -50,6 +51,8 @@ def loihi_numbers(
     for name in ("v_reset", "v_init"):
         found[name] = np.rint(real[name] * units)
         _range(one, name, found[name], low, high, units, chip)
+        _rounding_note(one, name, found[name] - real[name] * units, found[name], notes)
+    _rest_note(one, real, (full - found["decay_v"]) / full, found["bias"] / units, found["threshold"] / units, notes)
     return {name: values.astype(np.int32) for name, values in found.items()}
 
 
@@ -79,6 +82,8 @@ def fixed_numbers(
     if chip.family == "event" and found["bias"].max() > 0:
         raise InputError(f"population {one.name!r}: bias: {chip.name} has a leak only, so at most 0, got {real['bias'].max():g}")
     found["input_bias"] = np.rint(real["input_bias"] * units)
+    for name in ("bias", "input_bias"):
+        _rounding_note(one, name, found[name] - real[name] * units, found[name], notes)
     low, high = chip.voltage_range
     if one.neurons.spiking:
         register = np.rint(real["threshold"] * units)
@@ -99,11 +104,19 @@ def fixed_numbers(
     for name in ("v_reset", "v_init"):
         found[name] = np.rint(real[name] * units)
         _range(one, name, found[name], low, high, units, chip)
+        _rounding_note(one, name, found[name] - real[name] * units, found[name], notes)
     if real["adaptation"].any():
         found["adaptation"], found["decay_a"] = np.rint(real["adaptation"] * units), np.rint(real["decay_a"] * one_unit)
+        _rounding_note(one, "adaptation", found["adaptation"] - real["adaptation"] * units, found["adaptation"], notes)
+        _decay_note(one, found["decay_a"] / one_unit, real["decay_a"], "decay_a", notes)
     if one.neurons.kind == "resonate_and_fire":
         found["cosine"] = np.rint(real["decay_v"] * np.cos(real["angle"]) * one_unit)
         found["sine"] = np.rint(real["decay_v"] * np.sin(real["angle"]) * one_unit)
+        _rotation_note(one, real, found["cosine"] / one_unit, found["sine"] / one_unit, notes)
+    _rest_note(
+        one, real, found["decay_v"] / one_unit, found["bias"] / units, found["threshold"] / units, notes,
+        found["input_bias"] / units, found["decay_u"] / one_unit,
+    )  # fmt: skip
     return {name: values.astype(np.int64 if chip.family == "fixed" else np.int32) for name, values in found.items()}
 
 
@@ -125,11 +138,18 @@ def float_numbers(
     if one.neurons.kind == "resonate_and_fire":
         found["cosine"] = rounded(real["decay_v"] * np.cos(real["angle"]))
         found["sine"] = rounded(real["decay_v"] * np.sin(real["angle"]))
+        _rotation_note(one, real, found["cosine"].astype(np.float64), found["sine"].astype(np.float64), notes)
     for name, field in (("decay_i", "decay_u"), ("decay_v", "decay_v"), ("decay_i2", "decay_u2"), ("decay_a", "decay_a")):
         if field in found:
             _decay_note(one, found[field].astype(np.float64), real[name], name, notes)
-    for name in ("bias", "input_bias", "threshold", "v_reset", "v_init"):
-        _rounding_note(one, name, found[name] - real[name] * units, found[name], notes)
+    held = {name: values.astype(np.float64) for name, values in found.items()}
+    for name in ("bias", "input_bias", "threshold", "v_reset", "v_init", "adaptation"):
+        if name in held:
+            _rounding_note(one, name, held[name] - real[name] * units, held[name], notes)
+    _rest_note(
+        one, real, held["decay_v"], held["bias"] / units, held["threshold"] / units, notes, held["input_bias"] / units,
+        held["decay_u"],
+    )  # fmt: skip
     numbers: Numbers = dict(found)
     numbers["refractory"] = real["refractory_steps"].astype(np.int32)
     return numbers
@@ -161,8 +181,8 @@ def _decay_note(
 ) -> None:
     """What rounding a share that is kept each step does to the time in which it falls by e."""
     error = np.abs(held - wanted)
-    if error.max(initial=0) <= 1e-12:
-        return
+    if (field == "decay_v" and one.neurons.kind == "resonate_and_fire") or error.max(initial=0) <= 1e-12:
+        return  # a resonator's share is within its rotation
     own, other = (-np.log(np.clip(values, 1e-300, 1.0)) for values in (wanted, held))
     far = np.abs(np.log(np.maximum(own, 1e-12) / np.maximum(other, 1e-12)))
     at = int(np.argmax(far))
@@ -172,9 +192,55 @@ def _decay_note(
     )
 
 
+def _rotation_note(
+    one: Population, real: Reals, cosine: npt.NDArray[np.float64], sine: npt.NDArray[np.float64], notes: list[str]
+) -> None:
+    """What rounding a resonator's rotation does to the share that is kept each step, and to its frequency."""
+    _decay_note(one, np.hypot(cosine, sine), real["decay_v"], "the share that a rotation keeps", notes)
+    angle = np.arctan2(sine, cosine)
+    error = np.abs((angle - real["angle"] + np.pi) % (2 * np.pi) - np.pi)
+    at = int(np.argmax(error))
+    if error[at] > 1e-12:
+        notes.append(f"{one.name}: angle was rounded, by {error[at]:.2g} at most; {real['angle'][at]:.6g} became {angle[at]:.6g}")
+
+
+def _rest_note(
+    one: Population,
+    real: Reals,
+    decay: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float64],
+    threshold: npt.NDArray[np.float64],
+    notes: list[str],
+    input_bias: npt.NDArray[np.float64] | float = 0.0,
+    decay_i: npt.NDArray[np.float64] | float = 0.0,
+) -> None:
+    """Where rounding makes neurons silent that fire without input, or the other way round."""
+    if one.neurons.kind != "integrate_and_fire":
+        return
+    wanted = _rest(real["decay_v"], real["bias"] + _rest(real["decay_i"], real["input_bias"]))
+    held = _rest(decay, bias + _rest(np.asarray(decay_i), np.asarray(input_bias)))
+    fired, fires = wanted > real["threshold"] + 1e-9 * np.abs(real["threshold"]), held > threshold
+    for changed, what in ((fired & ~fires, "no longer fire"), (fires & ~fired & (wanted < real["threshold"]), "now fire")):
+        if changed.any():
+            at = int(np.argmax(changed))
+            notes.append(
+                f"{one.name}: {int(changed.sum()):,} of {one.size:,} neurons {what} without input: v went toward "
+                f"{wanted[at]:.4g} at a threshold of {real['threshold'][at]:.4g}, and with rounded numbers toward {held[at]:.4g}"
+            )
+
+
+def _rest(decay: npt.NDArray[np.float64], drive: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where a state settles that keeps a share of itself each step and gets as much."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(drive == 0, 0.0, drive / np.maximum(1 - decay, 0.0))
+
+
 def _rounding_note(
     one: Population, field: str, error: npt.NDArray[np.float64], values: npt.NDArray[np.float64], notes: list[str]
 ) -> None:
-    worst = float((np.abs(error) / np.maximum(np.abs(values), 1)).max(initial=0))
-    if worst > 1e-9:
-        notes.append(f"{one.name}: {field} was rounded, by {worst:.2g} of it at most")
+    """How far a value is from the one wanted, beside its own size."""
+    wanted = values - error
+    share = np.abs(error) / np.maximum(np.maximum(np.abs(wanted), np.abs(values)), 1e-300)
+    at = int(np.argmax(share)) if share.size else 0
+    if share.size and share[at] > 1e-9:
+        notes.append(f"{one.name}: {field} was rounded, by {share[at]:.2g} of it at most")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from neuromorphic.chip.alignment import Timing, chip_delays
 from neuromorphic.chip.arithmetic import Arithmetic, get_arithmetic
 from neuromorphic.chip.constant_source import with_constant_source
+from neuromorphic.chip.delays import Timing, chip_delays
 from neuromorphic.chip.network import ChipNetwork, ChipPopulation, ChipProjection
 from neuromorphic.network import Neurons, Population, Projection, SpikingNetwork
 from numerics.errors import InputError, unknown_name
@@ -45,7 +45,7 @@ def quantise(
     scale: ScaleRule | float | Mapping[str, float] = "auto",
     percentile: float = 99.9,
     value_scale: Mapping[str, float] | None = None,
-    exponential_leak: Literal["refuse", "linear"] = "refuse",
+    exponential_leak: Literal["refuse", "linear"] | None = None,
 ) -> ChipNetwork:
     """A network in a chip's numbers.
 
@@ -58,7 +58,7 @@ def quantise(
         value_scale: input or sending readout → units of a spike's value that are 1 of the network; 1 by default for inputs, 256
             for readouts. Those of a readout are its scale divided by a power of two.
         exponential_leak: where a chip has only a constant leak: ``linear`` takes off in each step what the leak takes at half the
-            threshold.
+            threshold; None: what the chip's spec says, ``refuse`` without one.
 
     Returns:
         The network, whose ``notes`` say what was rounded and clipped.
@@ -67,6 +67,8 @@ def quantise(
         InputError: what the chip cannot hold at all: population or projection, field, what was expected.
     """
     chip = get_arithmetic(arithmetic)
+    if exponential_leak is None:
+        exponential_leak = getattr(arithmetic, "exponential_leak", "refuse")
     if exponential_leak not in ("refuse", "linear"):
         raise unknown_name("exponential_leak", str(exponential_leak), ("refuse", "linear"))
     if isinstance(percentile, bool) or not isinstance(percentile, int | float) or not 0 < percentile <= 100:
@@ -184,7 +186,7 @@ def _checked(
         raise refuse("refractory_steps", "none with a reset other than 'zero'", f"{longest:g}")
     if chip.decay_bits is None and ((real["decay_v"] != 1).any() or real["decay_v"].size == 0):
         if leak != "linear":
-            raise refuse("decay_v", "a constant leak, so 1 (exponential_leak='linear' approximates it)", extreme("decay_v"))
+            raise refuse("decay_v", "a constant leak, so 1 (exponential_leak=linear approximates it)", extreme("decay_v"))
         fall = (1 - real["decay_v"]) * real["threshold"] / 2
         notes.append(f"{one.name}: decay_v {real['decay_v'].min():g} became a leak of {fall.max():g} a step")
         real["bias"] = real["bias"] - fall
@@ -194,6 +196,7 @@ def _checked(
         if (real["decay_i"] != real["decay_i2"]).any():
             raise refuse("decay_i2", "one synaptic current, so that of decay_i", extreme("decay_i2"))
         second = False
+    origin = np.zeros(1)
     if neurons.kind == "integrate_and_fire" and neurons.reset == "zero" and chip.family != "float":
         # Voltages are counted from the reset, which is then 0; what leaks toward 0 now needs a bias.
         origin = real["v_reset"]
@@ -206,7 +209,10 @@ def _checked(
         real["bias"] = real["bias"] + real["input_bias"]
         real["input_bias"] = np.zeros(one.size)
     if neurons.spiking and real["threshold"].min() < 0 and chip.threshold_bits < 31:
-        raise refuse("threshold", "thresholds ≥ 0", f"{real['threshold'].min():g}")
+        at = int(np.argmin(real["threshold"]))
+        found, reset = neurons.arrays(one.size)["threshold"][at], origin[at] if origin.any() else 0.0
+        above = f"v_reset, {reset:g}" if reset else "0"
+        raise refuse("threshold", f"thresholds ≥ {above}", f"{found:g}")
     return real, second
 
 

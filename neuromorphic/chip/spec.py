@@ -254,6 +254,8 @@ class ChipSpec(MachineSpec):
         bits: widths of its integers.
         delay_steps_max: of a synapse; what is sent in a step arrives in the next at the earliest, which is a delay of 1.
         neuron_models: kind of neurons → what they can be.
+        exponential_leak: where the chip has only a constant leak: ``refuse`` networks with another, or make it ``linear``, as
+            ``quantise`` does.
         synchronisation: ``barrier``: a step ends when all cores are done; ``fixed``: it lasts ``step_time_s``.
         step_time_s: of a fixed step.
         static_power_w: of a chip whenever it is on; null: unknown.
@@ -280,6 +282,7 @@ class ChipSpec(MachineSpec):
     neuron_models: Mapping[Literal["integrate_and_fire", "resonate_and_fire", "threshold", "readout"], NeuronModel] = Field(
         min_length=1
     )
+    exponential_leak: Literal["refuse", "linear"] = "refuse"
     synchronisation: Literal["barrier", "fixed"]
     step_time_s: Positive | None = None
     static_power_w: NotNegative | None = None  # type: ignore[assignment]  # elsewhere a machine without a figure has none

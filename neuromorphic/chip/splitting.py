@@ -367,4 +367,4 @@ def _at_most(name: str, value: int | None, limit: int) -> int:
 
 
 def _kilobytes(count: int, *, up: bool = False) -> str:
-    return f"{math.ceil(count / 1024) if up else count / 1024:g} KB"
+    return f"{math.ceil(count / 1024) if up else count / 1024:.4g} KB"

@@ -146,7 +146,8 @@ class Barrier:
         barrier = self.time_s(tiles, diameter=diameter)
         ends = np.cumsum(busy + barrier)
         none = np.zeros(busy.size)
-        return Schedule(ends - busy - barrier, ends - barrier, float(ends[-1]) if ends.size else 0.0, None, none, none)
+        begin = np.concatenate((np.zeros(1), ends))[: busy.size]
+        return Schedule(begin, begin + busy, float(ends[-1]) if ends.size else 0.0, None, none, none)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuromorphic._numbers import number, whole
+from neuromorphic._checks import number, whole
 from numerics.errors import InputError
 
 if TYPE_CHECKING:

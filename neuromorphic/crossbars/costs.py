@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from neuromorphic._numbers import number, whole
+from neuromorphic._checks import number, whole
 from numerics.errors import InputError
 
 

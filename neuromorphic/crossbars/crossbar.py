@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from neuromorphic._numbers import number, whole
+from neuromorphic._checks import number, whole
 from neuromorphic.crossbars.costs import Counts
 from neuromorphic.crossbars.memristor import Cells, IdealLevels, IdealProgramming, IdealReading, IdealYield, Levels, Memristor
 from neuromorphic.crossbars.wires import IdealWires, Wires

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuromorphic._numbers import number, whole
+from neuromorphic._checks import number, whole
 from neuromorphic.crossbars.costs import Counts
 from neuromorphic.crossbars.crossbar import Adc, Crossbar, CrossbarMatrix, IdealAdc
 from neuromorphic.events import Events

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from chip_networks import SPECS, chip
 
-from neuromorphic.chip.alignment import lateness
 from neuromorphic.chip.arithmetic import ARITHMETICS, get_arithmetic
+from neuromorphic.chip.delays import lateness
 from neuromorphic.chip.quantisation import quantise
 from neuromorphic.chip.running import run
 from neuromorphic.dynamics import simulate
@@ -55,9 +55,15 @@ def test_integer_networks_without_leak_are_exact(at, reset, name):
     given = {"l0": (rng.random((80, 12)) < 0.3).astype(float)}
     exact, found = simulate(network, given, steps=80), run(made, given)
     if name == "truenorth" and reset == "subtract" and not at:
-        # Its threshold register is one more, and it takes that off.
-        assert made.population("l1").numbers["drop"][0] == made.population("l1").scale * 8 + 1
-        return
+        # Its threshold register is one more, and it takes that off: one more of its units than the network's.
+        unit = made.population("l1").scale
+        assert made.population("l1").numbers["drop"][0] == unit * 8 + 1
+        raised = {
+            one.name: replace(one.neurons, threshold=8.0 + 1 / unit, fires_at_threshold=True) for one in network.populations[1:]
+        }
+        populations = [replace(one, neurons=raised.get(one.name, one.neurons)) for one in network.populations]
+        exact = simulate(replace(network, populations=tuple(populations)), given, steps=80)
+        assert any(note.startswith("l1: spikes at the threshold, so that it is one higher") for note in made.notes)
     for k in (1, 2, 3):
         assert found.aligned(f"l{k}").dense()[:80].tolist() == exact.events[f"l{k}"].dense().tolist(), k
         assert exact.events[f"l{k}"].count > 30
@@ -88,8 +94,14 @@ def test_rounding_is_within_half_a_unit(name):
         factor = made.projection("p").factor / one.scale
         assert np.abs(made.weight).max() <= chip_of.largest_weight
         assert np.abs(real - weights).max() <= factor * step / 2 * (1 + 1e-6)
-        # The largest weight takes more than half of the mantissa.
-        assert np.abs(made.weight).max() > chip_of.largest_weight / 2 - step or chip_of.fraction_bits
+        if chip_of.fraction_bits:
+            # Weights share the voltage's point, unless they are too large for it.
+            largest = np.abs(weights).max() * one.scale
+            exponent = max(0, int(np.ceil(np.log2(largest / chip_of.largest_weight))))
+            assert made.projection("p").factor == 2.0**exponent
+        else:
+            # The largest weight takes more than half of the mantissa.
+            assert np.abs(made.weight).max() > chip_of.largest_weight / 2 - step
         wanted = float(network.population("n").neurons.threshold)
         assert one.numbers["threshold"][0] / one.scale == pytest.approx(wanted, rel=2**-8)
         assert one.numbers["bias"][0] / one.scale == pytest.approx(
@@ -200,7 +212,7 @@ def test_a_linear_leak_in_place_of_an_exponential_one():
     network = pair([[1.0]], decay_v=0.9, threshold=5.0, fires_at_threshold=True)
     with pytest.raises(
         InputError,
-        match=r"^population 'n': decay_v: truenorth has a constant leak, so 1 \(exponential_leak='linear' .*\), got 0.9$",
+        match=r"^population 'n': decay_v: truenorth has a constant leak, so 1 \(exponential_leak=linear .*\), got 0.9$",
     ):
         quantise(network, "truenorth")
     made = quantise(network, "truenorth", exponential_leak="linear", scale=40.0)
@@ -316,3 +328,64 @@ def test_arithmetics_of_specs():
     with pytest.raises(InputError, match=r"^arithmetic: expected a name, an Arithmetic or a chip's spec, got int$"):
         get_arithmetic(3)
     assert all(one.source for one in ARITHMETICS.values())
+
+
+def decay_notes(name, field, **neurons):
+    notes = quantise(pair(np.ones((3, 4)), **neurons), name).notes
+    return [note.removeprefix(f"n: {field} was rounded, by ") for note in notes if note.startswith(f"n: {field} was")]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "wanted", "bits"),
+    [
+        (name, field, wanted, bits)
+        for name, bits in (("loihi", 12), ("s16.15", 15))
+        for field, wanted in (("decay_v", 0.9), ("decay_v", 0.99971), ("decay_i", 0.63))
+    ]
+    + [("seneca", field, wanted, 8) for field, wanted in (("decay_v", 0.998), ("decay_i", 0.63))]
+    + [("s16.15", "decay_a", 0.9, 15), ("seneca", "decay_a", 0.9, 8)],
+)
+def test_notes_tell_what_became_of_a_decay(name, field, wanted, bits):
+    """Against the nearest number of so many bits, and the time in which it falls by e."""
+    unit = 2.0**-bits  # bfloat16 has 8 bits, and from 1/2 to 1 a unit is 2^-8
+    held = float(np.rint(wanted / unit) * unit)
+    more = {"adaptation": 0.1} if field == "decay_a" else {}
+    (note,) = decay_notes(name, field, **{"decay_v": 0.5, field: wanted, **more})
+    times = np.log(wanted) / np.log(held)
+    assert note == (
+        f"{abs(held - wanted):.2g} at most; {wanted:g} became {held:.6g}: its time constant is {times:.3g} times as long"
+    )
+    exact = 0.75
+    assert decay_notes(name, field, **{"decay_v": 0.5, field: exact, **more}) == []
+
+
+def test_half_a_second_in_bfloat16():
+    """LIF of 0.5 s in steps of 1 ms in bfloat16: half as long."""
+    (note,) = decay_notes("seneca", "decay_v", decay_v=0.998)
+    assert note == "0.0019 at most; 0.998 became 0.996094: its time constant is 0.512 times as long"
+    (note,) = decay_notes("seneca", "decay_v", decay_v=0.9990)
+    assert note.endswith("0.999 became 1: it never falls")
+
+
+@pytest.mark.parametrize("name", ["s16.15", "seneca"])
+def test_notes_tell_what_became_of_other_numbers(name):
+    made = quantise(
+        pair(np.ones((3, 4)), decay_v=0.5, decay_i=0.5, bias=0.123456, input_bias=1e-3, threshold=1.2345, v_reset=-0.3,
+             v_init=0.1, adaptation=0.0123, decay_a=0.5), name,
+    )  # fmt: skip
+    registers = {"bias": 0.123456, "input_bias": 1e-3, "threshold": 1.2345, "v_reset": -0.3, "v_init": 0.1, "adaptation": 0.0123}
+    if name == "s16.15":  # whose voltages are counted from the reset
+        registers |= {"bias": 0.123456 + 0.15, "threshold": 1.5345, "v_init": 0.4}
+        del registers["v_reset"]
+    one = made.population("n")
+    for field, wanted in registers.items():
+        held = float(one.numbers[field][0]) / one.scale
+        share = abs(held - wanted) / max(abs(held), abs(wanted))
+        assert f"n: {field} was rounded, by {share:.2g} of it at most" in made.notes, field
+    exact = quantise(pair(np.ones((3, 4)), decay_v=0.5, decay_i=0.5, bias=0.25, threshold=1.5, v_init=0.125), name)
+    assert not [note for note in exact.notes if "was rounded" in note]
+    turning = Neurons("resonate_and_fire", decay_v=0.99, angle=0.3, threshold=1.0)
+    notes = quantise(pair(np.ones((3, 4)), turning), name).notes
+    assert [note.split(" was rounded")[0] for note in notes if "was rounded" in note] == [
+        "n: the share that a rotation keeps", "n: angle",
+    ]  # fmt: skip

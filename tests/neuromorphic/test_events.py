@@ -55,7 +55,7 @@ def test_duplicates():
     lists = ([3, 0, 3, 3], [1, 1, 1, 0], [5.0, 2.0, 7.0, 1.0])
     with pytest.raises(InputError) as error:
         Events.from_list(*lists, steps=4, size=2)
-    assert str(error.value) == "step 3: neuron 1 is there twice; duplicates='once' or 'add' makes one of them"
+    assert str(error.value) == "step 3: neuron 1 is there twice; duplicates=once or add makes one of them"
     assert Events.from_list(*lists, steps=4, size=2, duplicates="once").values.tolist() == [2, 1, 5]
     assert Events.from_list(*lists, steps=4, size=2, duplicates="add").values.tolist() == [2, 1, 12]
     assert Events.from_list(*lists[:2], steps=4, size=2, duplicates="add").values.tolist() == [1, 1, 2]
@@ -107,7 +107,7 @@ def test_empty_and_odd_files(tmp_path):
         ("step,neuron\n0,1\n2,1\n", {"steps": 2}, "line 3: step: expected a whole number from 0 to 1, got 2"),
         ("step,neuron\nnan,1\n", {}, "line 2: step: expected a whole number ≥ 0, got nan"),
         ("step,neuron,value\n0,1,inf\n", {}, "line 2: value: expected a finite number, got inf"),
-        ("step,neuron\n0,1\n0,1\n", {}, "step 0: neuron 1 is there twice; duplicates='once' or 'add' makes one of them"),
+        ("step,neuron\n0,1\n0,1\n", {}, "step 0: neuron 1 is there twice; duplicates=once or add makes one of them"),
         ("step,neuron\n", {"dt_s": 1.0}, "dt_s: for times only, and the file gives steps"),
         ("time_s,address\n", {}, "dt_s: expected the length of a step in seconds > 0, got None"),
         ("time_s,address\n-0.1,1\n", {"dt_s": 1e-3}, "line 2: time_s: expected a time ≥ 0, got -0.10000000000000001"),

@@ -428,6 +428,22 @@ def test_what_nir_cannot_say(neurons, text):
     assert str(raised.value).startswith(f"population 'p': {text}")
 
 
+NAN = np.array([[1.0, 1, 1], [1, 1, np.nan]])
+
+
+def lifs(**more):
+    """Three LIF neurons."""
+    every = {key: np.ones(3) for key in ("tau", "r", "v_leak", "v_threshold", "v_reset")}
+    return nir.LIF(**every | {key: np.asarray(value) for key, value in more.items()})
+
+
+def without(*edges, joins=None):
+    """input → linear → LIF → output, with edges missing, and one more."""
+    graph = chain(nir.Linear(np.ones((2, 3))), lif())
+    kept = [edge for edge in graph.edges if tuple(edge) not in edges]
+    return nir.NIRGraph(graph.nodes, kept + ([joins] if joins else []), type_check=False)
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------------------
 
 
@@ -443,7 +459,16 @@ def test_what_nir_cannot_say(neurons, text):
         (lambda: LIF, {"dt_s": 1e-2}, "lif: dt_s: expected at most 0.0025 s, tau of '1', as euler needs it"),
         (lambda: chain(lif(v_reset=0.2)), {"reset_mode": "subtract"}, "n0 has a v_reset other than 0"),
         (lambda: chain(lif(tau=0.0)), {}, "node 'n0' (LIF): tau: expected seconds > 0, got 0"),
-        (lambda: chain(lif(tau=np.nan)), {}, "tau: expected finite numbers"),
+        (lambda: chain(lifs(tau=[1, np.nan, 1])), {}, "node 'n0' (LIF): tau: expected finite numbers, got nan at [1]"),
+        (lambda: chain(lifs(v_threshold=[1, 1, np.inf])), {}, "'n0' (LIF): v_threshold: expected finite numbers, got inf at [2]"),
+        (lambda: chain(nir.Delay(np.array([np.nan]))), {}, "node 'n0' (Delay): delay: expected finite numbers, got nan at [0]"),
+        (lambda: chain(nir.Linear(NAN)), {}, "node 'n0' (Linear): weight: expected finite numbers, got nan at [1, 2]"),
+        (lambda: chain(nir.Affine(np.ones((2, 3)), NAN[:, 2])), {}, "(Affine): bias: expected finite numbers, got nan at [1]"),
+        (lambda: without(("input", "n0")), {}, "node 'input' (Input): gives nothing; expected an edge from it"),
+        (lambda: without(("n0", "n1"), joins=("n0", "output")), {}, "node 'n1' (LIF): gets nothing; expected an edge to it"),
+        (lambda: without(("n0", "n1")), {}, "node 'n0' (Linear): gives nothing; expected an edge from it"),
+        (lambda: without(("n1", "output")), {}, "node 'n1' (LIF): gives nothing; expected an edge from it"),
+        (lambda: without(("n0", "n1"), ("n1", "output")), {}, "node 'n0' (Linear): gives nothing"),
         (lambda: chain(nir.Linear(np.ones((2, 4)))), {}, "edge 'input' to 'n0': gives shape (3,), takes (4,)"),
         (lambda: chain(nir.Delay(np.array([-1.0]))), {}, "node 'n0' (Delay): delay: expected seconds ≥ 0, got -1"),
         (lambda: chain(nir.Affine(np.ones((2, 3)), np.ones(4))), {}, "node 'n0' (Affine): bias: expected shape (2,), got (4,)"),

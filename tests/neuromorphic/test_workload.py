@@ -1,11 +1,15 @@
 """Spiking networks as workloads: counts against the synapses themselves, files against the network's own activity."""
 
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hwsim
+from hwsim.cli import main
 from hwsim.workload import Workload
 from neuromorphic.dynamics import simulate
 from neuromorphic.events import Events
@@ -176,3 +180,68 @@ def test_a_file_runs_on_given_events(tmp_path):
             load(BRAILLE, events=tmp_path / "touch.npz", **{option: 0})
     with pytest.raises(InputError, match="rate: expected at most 1"):
         load(BRAILLE, rate=1.5)
+
+
+def test_a_file_runs_on_events_in_memory():
+    pytest.importorskip("nir")
+    dense = (np.random.default_rng(1).random((30, 12)) < 0.2).astype(np.float64)
+    for given in (Events.from_dense(dense), dense, dense.tolist()):
+        found = hwsim.load_workload(BRAILLE, events=given, steps=20)
+        np.testing.assert_array_equal(found.events["input"].dense(), dense[:20])
+        assert found.notes[0] == f"input: given, {int(dense.sum())} events in 30 steps, of which the first 20"
+    for given, text in (
+        (Events.from_dense(np.ones((4, 5))), r"^events: expected 12 neurons, those of input 'input', got 5$"),
+        (np.ones((4, 5)), r"^events: expected 12 neurons, those of input 'input', got 5$"),
+        (3, r"^events: expected numbers \(steps, neurons\), got int64 \(\)$"),
+        ({"input": dense}, r"^events: expected numbers \(steps, neurons\), got object \(\)$"),
+    ):
+        with pytest.raises(InputError, match=text):
+            load(BRAILLE, events=given)
+    for options in ({}, {"events": dense}):
+        with pytest.raises(InputError, match=r"^duplicates: of a file's events, but "):
+            load(BRAILLE, duplicates="once", **options)
+
+
+def test_choices_reach_the_network_and_the_events(tmp_path):
+    """Each from the command line as well."""
+    pytest.importorskip("nir")
+    (tmp_path / "twice.csv").write_text("step,neuron\n0,1\n0,1\n2,3\n")
+    options = ["run", str(BRAILLE), "--device", "loihi", "--json", "--input", str(tmp_path / "twice.csv")]
+
+    def notes(*more):
+        out = io.StringIO()
+        with redirect_stdout(out):
+            assert main([*options, *more]) == 0
+        return json.loads(out.getvalue())["notes"]
+
+    err = io.StringIO()
+    with redirect_stderr(err):
+        assert main(options) != 0
+    assert "step 0: neuron 1 is there twice; duplicates=once or add makes one of them" in err.getvalue()
+    assert "input: twice.csv, 2 events in 3 steps" in notes("--duplicates", "once")
+    once = ("--duplicates", "once")
+    assert "integration: euler" in notes(*once)
+    assert {"integration: exponential", "reset: to v_reset, next_step"} <= set(
+        load(BRAILLE, integration="exponential", reset="next_step").network.notes
+    )
+    assert "integration: exponential" in notes(*once, "--integration", "exponential")
+    assert "reset: to v_reset, next_step" in load(BRAILLE, reset="next_step").network.notes
+    assert load(BRAILLE, reset_mode="subtract").network.population("lif2").neurons.reset == "subtract"
+    added = load(BRAILLE, events=tmp_path / "twice.csv", duplicates="add")
+    assert added.events["input"].values.tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("chip", ["odin", "truenorth"])
+def test_leaks_run_on_chips_with_a_constant_one(chip, tmp_path, capsys):
+    nir = pytest.importorskip("nir")
+    lif = nir.LIF(*(np.full(4, value) for value in (0.01, 10.0, 0.0)), v_threshold=np.full(4, 1.0), v_reset=np.zeros(4))
+    nodes = {"input": nir.Input(np.array([3])), "w": nir.Linear(np.full((4, 3), 0.5)), "lif": lif}
+    graph = nir.NIRGraph(nodes | {"output": nir.Output(np.array([4]))}, [("input", "w"), ("w", "lif"), ("lif", "output")])
+    nir.write(tmp_path / "lif.nir", graph)
+    words = ["run", str(tmp_path / "lif.nir"), "--device", chip, "--rate", "0.5", "--json"]
+    assert main(words) != 0
+    assert "a constant leak, so 1 (exponential_leak=linear approximates it), got 0.9" in capsys.readouterr().err
+    assert main([*words, "--set", "exponential_leak=linear"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert any(note.startswith("lif: decay_v 0.9 became a leak of 0.05 a step") for note in report["notes"])
+    assert sum(row["spikes"] for row in report["tables"]["populations"] if not row["input"]) > 20

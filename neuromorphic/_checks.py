@@ -1,10 +1,15 @@
-"""Checks of single numbers that a user gives."""
+"""Checks of numbers that a user gives."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numerics.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def number(name: str, value: object, least: float = 0.0, *, above: bool = False) -> None:
@@ -27,3 +32,15 @@ def whole(name: str, value: object, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name}: expected an integer ≥ {least}, got {value!r}")
+
+
+def finite_numbers(name: str, values: npt.NDArray[Any]) -> None:
+    """Refuses an array with inf or nan.
+
+    Raises:
+        InputError: the field, the first such number and its place.
+    """
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if wrong.size:
+        place = ", ".join(str(int(i)) for i in np.unravel_index(int(wrong[0]), values.shape))
+        raise InputError(f"{name}: expected finite numbers, got {values.flat[wrong[0]]} at [{place}]")
