@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -251,7 +251,7 @@ def validate_spec(model: type[SpecT], data: Mapping[str, Any], *, source: str) -
         found = error.errors()
         # A misspelt field explains the one that is missing.
         first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
-        path = [str(p) for p in first["loc"]]
+        path = _field_path(first["loc"], data, missing=first["type"] == "missing")
         field = ".".join(path) or "spec"
         value = first.get("input")
         if first["type"] == "extra_forbidden":
@@ -264,6 +264,24 @@ def validate_spec(model: type[SpecT], data: Mapping[str, Any], *, source: str) -
         raise InputError(f"{source}: {field}: {message[0].lower()}{message[1:]}{shown}") from None
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def _field_path(location: Sequence[int | str], data: Any, *, missing: bool) -> list[str]:
+    """The names that stand in the data, without those that pydantic adds for branches of a union."""
+    path: list[str] = []
+    current = data
+    for part, *rest in (location[i:] for i in range(len(location))):
+        if isinstance(current, list) and isinstance(part, int):
+            path.append(str(part))
+            current = current[part] if part < len(current) else None
+        elif not isinstance(current, Mapping):
+            break  # branches of a plain value
+        elif part in current and not (rest and not isinstance(current[part], Mapping | list) and (missing or rest[0] in current)):
+            path.append(str(part))
+            current = current[part]
+        elif missing and not rest:
+            path.append(str(part))
+    return path
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

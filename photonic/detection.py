@@ -15,7 +15,7 @@ import numpy as np
 from numerics._fields import check_flag, check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
-from photonic._numbers import is_one_of, number
+from photonic._numbers import is_one_of, number, real_numbers
 from photonic.imperfections import Ideal
 from photonic.link_budget import BOLTZMANN_J_PER_K, ELECTRON_C
 
@@ -414,7 +414,7 @@ class Homodyne:
 
 
 def _powers(power_w: npt.ArrayLike) -> Floats:
-    powers = np.asarray(power_w, np.float64)
+    powers = real_numbers("power_w", power_w)
     if powers.ndim not in (1, 2):
         raise InputError(f"power_w: expected shape (ports,) or (ports, batch), got {powers.shape}")
     if not (np.isfinite(powers).all() and (powers >= 0).all()):

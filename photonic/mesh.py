@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numerics.errors import InputError
+from photonic._numbers import real_numbers
 from photonic.layouts import MeshLayout
 from photonic.propagation import CellChain, UnitaryChain, light, mzi_cells
 
@@ -49,7 +50,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         for name, count in (("theta", self.layout.mzis), ("phi", self.layout.mzis), ("output_phase", self.layout.ports)):
-            phases = np.array(getattr(self, name), np.float64)
+            phases = real_numbers(name, getattr(self, name))
             if phases.shape != (count,):
                 raise InputError(f"{name}: expected shape ({count},), got {phases.shape}")
             if not np.isfinite(phases).all():

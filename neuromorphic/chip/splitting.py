@@ -367,4 +367,5 @@ def _at_most(name: str, value: int | None, limit: int) -> int:
 
 
 def _kilobytes(count: int, *, up: bool = False) -> str:
-    return f"{math.ceil(count / 1024) if up else count / 1024:.4g} KB"
+    value = math.ceil(count / 1024) if up else count / 1024
+    return f"{value:.4g} KB" if value < 1000 else f"{value:.0f} KB"

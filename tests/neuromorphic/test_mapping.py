@@ -367,3 +367,16 @@ def test_a_connectome_fits_loihi():
     assert mapping.used.size == 3
     spread = map_network(net, chip("loihi"), neurons_per_core=32)
     assert spread.used.size == math.ceil(3000 / 32)
+
+
+@pytest.mark.parametrize(("limit", "text"), [(600, r"0\.5859"), (24_000, r"23\.44"), (32_768, "32")])
+def test_limits_have_few_digits(limit, text):
+    net = network([population("in", 60_000, "input"), population("a", 1)], [dense("p", "in", "a", np.ones((1, 60_000)))])
+    with pytest.raises(InputError, match=rf"^core 0: \d+ KB of {text} KB synapse memory; "):
+        map_network(net, chip("loihi", synapse_memory_bytes_per_core=limit, input_axons_per_core=100_000))
+
+
+def test_large_sizes_are_plain_numbers():
+    net = network([population("in", 2_000_000, "input"), population("a", 1)], [dense("p", "in", "a", np.ones((1, 2_000_000)))])
+    with pytest.raises(InputError, match=r"^core 0: \d{4,} KB of 1172 KB synapse memory; "):
+        map_network(net, chip("loihi", synapse_memory_bytes_per_core=1_200_000, input_axons_per_core=3_000_000))

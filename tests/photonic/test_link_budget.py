@@ -173,6 +173,9 @@ def test_shot_limit_in_photons(bits):
     counted = np.random.default_rng(3).poisson(electrons, 200_000)
     assert math.log2(2 * electrons / (math.sqrt(12) * counted.std())) == pytest.approx(bits, abs=0.02)
     assert found.shot_limit_j_per_mac < found.optical_j_per_mac
+    # Other noise is no part of the limit.
+    noisy = budget(wanted_bits=bits, detection=replace(NOISY, laser_noise_per_hz=1e-16))
+    assert noisy.shot_limit_j_per_mac == pytest.approx(found.shot_limit_j_per_mac, rel=1e-12)
 
 
 def test_fifty_zeptojoules_are_some_bits_of_long_sums():

@@ -150,7 +150,7 @@ def test_area():
     ("name", "changes", "message"),
     [
         ("coherent_mzi_56", {"engine__interferometers_on_chip": 9}, "4 ports take 10, got 9"),
-        ("coherent_mzi_56", {"engine__ports": 0}, "engine.mesh.ports"),
+        ("coherent_mzi_56", {"engine__ports": 0}, "engine.ports"),
         ("coherent_mzi_56", {"engine__symbol_rate_hz": 20e9}, "dac.samples_per_s: expected at least 2e+10"),
         ("coherent_mzi_56", {"engine__symbol_rate_hz": 12e9}, "adc.samples_per_s: expected at least 1.2e+10"),
         ("tempo_like", {"receiver__bandwidth_hz": 1e9}, "receiver.bandwidth_hz: expected at least 2.5e+09"),

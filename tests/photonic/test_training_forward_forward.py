@@ -52,6 +52,23 @@ def test_goodness_and_its_slope():
     assert (cosine_goodness(torch.zeros(1, 5, dtype=torch.float64), direction).slope == 0).all()
 
 
+def test_prediction_sums_the_goodness_of_all_layers():
+    chips = [chip(8, 1), chip(8, 2)]
+    net = ForwardForward([PhysicalLayer(made) for made in chips], 3, units=(8, 4), label_share=0.4, seed=2)
+    x = torch.rand(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.zeros(6, 3, dtype=torch.float64)
+    for label in range(3):
+        mark = torch.eye(3, dtype=torch.float64)[label].expand(6, 3)
+        light = torch.cat([0.4**0.5 * mark, 0.6**0.5 * x / x.norm(dim=1, keepdim=True)], dim=1)
+        for k, made in enumerate(chips):
+            power = torch.from_numpy(np.abs(light.numpy() @ made.matrix().T) ** 2)
+            y = power @ net.weights[k].T + net.biases[k]
+            expected[:, label] += torch.nn.functional.cosine_similarity(y.abs(), net.directions[k][None], dim=1)
+            light = y.abs() / y.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(net.goodness(x), expected, atol=1e-9)
+    assert torch.equal(net.predict(x), net.goodness(x).argmax(dim=1))
+
+
 def test_step_is_adam_on_the_written_loss():
     # The same step with autograd on W alone, in front of physics without noise.
     made, x = chip(8, 1), torch.rand(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
