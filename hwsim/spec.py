@@ -279,8 +279,8 @@ def _field_path(location: Sequence[int | str], data: Any, *, missing: bool) -> l
         elif part in current and not (rest and not isinstance(current[part], Mapping | list) and (missing or rest[0] in current)):
             path.append(str(part))
             current = current[part]
-        elif missing and not rest:
-            path.append(str(part))
+        elif not rest:
+            path.append(str(part))  # missing, or put there by fitted values
     return path
 
 

@@ -397,7 +397,7 @@ def test_zoo(name, model):
             {"operands.retained_capacity_bytes": 8},
             r"operands\.retained_capacity_bytes: only the buffer retains tensors; expected 0",
         ),
-        ({"pe.cell_inputs": 2}, r"pe\.threshold\.cell_inputs: input should be greater than or equal to 3 \(got 2\)$"),
+        ({"pe.cell_inputs": 2}, r"pe\.cell_inputs: input should be greater than or equal to 3 \(got 2\)$"),
         ({"pe.style": "analog"}, r"pe: input tag 'analog' found using 'style' does not match any of the expected tags"),
         ({"pe.cell_count": 4}, r"unknown field 'pe"),
     ],
