@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -18,7 +19,7 @@ def _stages(ways: int) -> int:
     return math.ceil(math.log2(ways)) if ways > 1 else 0
 
 
-class Engine(SpecPart):
+class Engine(SpecPart, ABC):
     """What all have.
 
     Attributes:
@@ -44,14 +45,14 @@ class Engine(SpecPart):
         return 1
 
     @property
+    @abstractmethod
     def swing(self) -> float:
         """Full scale of the current over that of all light on a detector; see ``photonic.link_budget.Detection``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def results(self) -> int:
         """Samples taken at the same time."""
-        raise NotImplementedError
 
     @property
     def macs_per_sample(self) -> int:
@@ -59,17 +60,17 @@ class Engine(SpecPart):
         return self.ports
 
     @property
+    @abstractmethod
     def parts(self) -> dict[str, int]:
         """Part → how many the machine has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def paths(self, losses_db: Mapping[str, float]) -> tuple[Path, Path | None]:
         """The path of signals, and that of light which they interfere with, if any."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fill(self, k: int) -> tuple[float, float]:
         """(share of the light, share of the time) that carries something in a sum of ``k`` products."""
-        raise NotImplementedError
 
     def samples(self, high: int, wide: int) -> tuple[int, int]:
         """Samples (put in, taken out) for one vector through a tile of which ``high`` rows and ``wide`` columns are used."""

@@ -8,6 +8,7 @@ gradient reaches them through the chains.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -95,7 +96,7 @@ class AnalogSettings:
         )
 
 
-class AnalogLayer(nn.Module):
+class AnalogLayer(nn.Module, ABC):
     """What analog layers add to those of torch.
 
     Attributes:
@@ -121,9 +122,9 @@ class AnalogLayer(nn.Module):
             own = chain.seeded(0 if seed is None else mixed(seed, part.name))
             self.add_module(f"{part.name}_chain", own.train(self.training))
 
+    @abstractmethod
     def product(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *more: Any) -> torch.Tensor:
         """What the layer of torch computes of them."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor, *more: Any) -> torch.Tensor:
         """As torch's layer of this kind. A row is what one index of the first dimension has; an input without a batch is one.

@@ -10,6 +10,7 @@ P(|noise| > 1/(2 · precision)) (AnalogVNN: V. Shah and N. Youngblood, APL Mach.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from statistics import NormalDist
 from typing import Any
 
@@ -64,32 +65,40 @@ class Noise(RandomStage):
             self.std = self.std_of(float(leakage), levels(precision, bits))
 
     @classmethod
+    @abstractmethod
     def std_of(cls, leakage: float, precision: int) -> float:
         """Standard deviation with that leakage among so many levels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leakage_at(self, precision: int) -> float:
         """Probability of leaving a level where there are so many of them."""
-        raise NotImplementedError
 
-    def unit(self, rng: np.random.Generator, shape: tuple[int, ...], kind: Any) -> Any:
-        """Independent numbers of mean 0 and variance 1."""
-        raise NotImplementedError
-
+    @abstractmethod
     def variance(self, x: torch.Tensor) -> torch.Tensor:
         """Of the noise on each of x."""
-        return torch.full_like(x, self.std**2)
-
-    def value(self, x: torch.Tensor) -> torch.Tensor:
-        """x with noise."""
-        return torch.add(x, self.drawn(x, self.unit), alpha=self.std)
 
     def extra_repr(self) -> str:
         """All that was given."""
         return f"std={self.std:.4g}, backward={self.backward!r}, seed={self.seed}"
 
 
-class GaussianNoise(Noise):
+class AddedNoise(Noise):
+    """x + std · n, where n does not depend on x."""
+
+    @abstractmethod
+    def unit(self, rng: np.random.Generator, shape: tuple[int, ...], kind: Any) -> Any:
+        """Independent numbers of mean 0 and variance 1."""
+
+    def variance(self, x: torch.Tensor) -> torch.Tensor:
+        """std²."""
+        return torch.full_like(x, self.std**2)
+
+    def value(self, x: torch.Tensor) -> torch.Tensor:
+        """x with noise."""
+        return torch.add(x, self.drawn(x, self.unit), alpha=self.std)
+
+
+class GaussianNoise(AddedNoise):
     """Normal deviates: leakage = erfc(1/(2√2 · precision · std))."""
 
     @classmethod
@@ -106,7 +115,7 @@ class GaussianNoise(Noise):
         return rng.standard_normal(shape, kind)
 
 
-class LaplacianNoise(Noise):
+class LaplacianNoise(AddedNoise):
     """Density exp(−|n|/b)/2b with b = std/√2: leakage = exp(−1/(2 · precision · b))."""
 
     @classmethod
@@ -124,7 +133,7 @@ class LaplacianNoise(Noise):
         return (first - second) * kind(math.sqrt(0.5))
 
 
-class UniformNoise(Noise):
+class UniformNoise(AddedNoise):
     """Uniform within ±w/2, w = √12 · std: leakage = max(0, 1 − 1/(precision · w))."""
 
     @classmethod

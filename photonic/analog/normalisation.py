@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from torch.nn import functional
 from numerics._fields import check_flag
 from numerics.errors import InputError
 from photonic._numbers import number
-from photonic.analog.stages import Backward, Stage, passed_through, widened
+from photonic.analog.stages import Backward, Stage, passed_through
 
 CHUNK = 1024
 Parts = tuple[torch.Tensor, Any, Any]
@@ -45,13 +46,13 @@ class Normalise(Stage):
         whole = z * scale if isinstance(shift, float) else z * scale + shift
         return passed_through(z, whole) if self.backward == "straight_through" else whole
 
+    @abstractmethod
     def parts(self, x: torch.Tensor) -> Parts:
         """(z, scale, shift), differentiable."""
-        raise NotImplementedError
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """z, in the dtype of x."""
-        return self.split(widened(x))[0].to(x.dtype)
+    def value(self, x: torch.Tensor) -> torch.Tensor:
+        """z."""
+        return self.parts(x)[0]
 
 
 class Clamp(Normalise):

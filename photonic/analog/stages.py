@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -41,7 +42,7 @@ def passed_through(x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
     return through
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """A function of a real tensor, element by element or by rows, with a backward of its own.
 
     ``exact``: the derivative of the function. ``straight_through``: the gradient passes as it comes. ``none``: no gradient
@@ -63,9 +64,9 @@ class Stage(nn.Module):
             raise InputError(f"backward: expected {known} for {type(self).__name__}, got {backward!r}")
         self.backward = backward
 
+    @abstractmethod
     def value(self, x: torch.Tensor) -> torch.Tensor:
         """The function of a tensor of 32 or 64 bits."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: real, any shape; the result has its shape, dtype and device.
