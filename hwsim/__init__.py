@@ -20,6 +20,8 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from hwsim.api import load_workload, simulate
     from hwsim.device import Device
+    from hwsim.explore.searches import search
+    from hwsim.explore.sweeps import sweep
     from hwsim.planning import MemoryPlan, plan_memory
     from hwsim.registry import device_names, get_device
     from hwsim.report import Report
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 _HOME = {
     ".api": ("load_workload", "simulate"),
     ".device": ("Device",),
+    ".explore.searches": ("search",),
+    ".explore.sweeps": ("sweep",),
     ".planning": ("MemoryPlan", "plan_memory"),
     ".registry": ("device_names", "get_device"),
     ".report": ("Report",),
@@ -56,8 +60,10 @@ __all__ = [
     "get_device",
     "load_workload",
     "plan_memory",
+    "search",
     "serve",
     "simulate",
+    "sweep",
     "trace",
     "zoo",
 ]

@@ -113,12 +113,13 @@ def workload_from(
     values: bool = False,
     checkpoint: str | None = None,
     device: Device | None = None,
+    arguments: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Workload:
     """A workload by zoo name, file or ``package.module:callable``.
 
-    The callable is given those of ``batch``, ``seq_len``, ``kv_len`` and ``phase`` that were set, and returns a workload or
-    ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``. With a ``device`` that is event-driven,
+    The callable is given those of ``batch``, ``seq_len``, ``kv_len`` and ``phase`` that were set, and ``arguments``, and returns a
+    workload or ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``. With a ``device`` that is event-driven,
     the callable's module is a spiking one, and takes those of them that say what goes in.
 
     Raises:
@@ -129,6 +130,9 @@ def workload_from(
         if size is not None and size < 1:
             raise InputError(f"{key}: expected an integer ≥ 1, got {size}")
     given = {key: value for key, value in {**sizes, "phase": phase}.items() if value is not None}
+    for key in arguments or {}:
+        if ":" not in model:
+            raise InputError(f"{key}: only what package.module:callable names takes arguments; {model} is none")
     if Path(model).suffix.removeprefix(".").lower() in loaders():
         for key in given.keys() - {"batch"}:
             raise InputError(f"{key}: a file fixes its own sizes; leave {key} out")
@@ -152,7 +156,7 @@ def workload_from(
     if ":" in model:
         if checkpoint is not None:
             raise InputError(f"checkpoint: only zoo models load one; {model} returns its own module")
-        made = _call(model, given)
+        made = _call(model, {**given, **(arguments or {})})
         if isinstance(made, Workload):
             for key in options:
                 raise InputError(f"{key}: {model} returns a workload, into which goes what it says; leave {key} out")

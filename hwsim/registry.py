@@ -11,6 +11,7 @@ from typing import Any
 from hwsim.device import Device
 from hwsim.plugins import load_group
 from hwsim.spec import without_fitted
+from numerics.documents import read_text, read_yaml
 from numerics.errors import InputError, nearest_names, unknown_name
 
 
@@ -54,42 +55,14 @@ def read_spec(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is not YAML or holds no mapping.
     """
-    import yaml
-
+    text = read_text(path)
     try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: a device spec must be a mapping that begins with kind:, got {type(data).__name__}")
     return data
-
-
-@cache
-def _loader() -> Any:
-    """YAML's safe loader, with 700e6 read as a number (YAML 1.1 wants 700.0e+6)."""
-    import yaml
-
-    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class SpecLoader(base):  # type: ignore[misc, valid-type]
-        """Refuses a key given twice, which YAML would let win in silence."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: set[Any] = set()
-            for key, _ in node.value:
-                if key.value in seen:
-                    raise yaml.YAMLError(f"the field {key.value!r} is given twice, again in line {key.start_mark.line + 1}")
-                seen.add(key.value)
-            return super().construct_mapping(node, deep=deep)
-
-    loader = SpecLoader
-    loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
-    return loader
 
 
 @cache
@@ -141,11 +114,22 @@ def get_device(
         raise unknown_name(f"{source}: kind", str(kind), classes)
     if not calibrated:
         data["calibrated"] = {}
+    elif data.get("calibrated") and not isinstance(device, Device | Mapping):
+        _check_unfitted(classes[kind], data, source)
     if overrides:
         complete = classes[kind].from_data(data, source=source).spec.model_dump()
         for field, value in overrides.items():
             data = _with_field(data, complete, field, value, source)
     return classes[kind].from_data(data, source=source)
+
+
+def _check_unfitted(cls: type[Device], data: Mapping[str, Any], source: str) -> None:
+    """See that what a file says in the places of fitted values is right as well; it may leave them out."""
+    try:
+        cls.from_data({**data, "calibrated": {}}, source=source)
+    except InputError as error:
+        if not str(error).endswith("is missing"):
+            raise
 
 
 def _paths(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

@@ -91,9 +91,7 @@ def workload(arguments: argparse.Namespace, *, devices: Iterable[Device] = ()) -
 
 def overrides(assignments: Iterable[str]) -> dict[str, Any]:
     """``FIELD=VALUE`` words as a mapping; values are read as YAML."""
-    import yaml
-
-    from hwsim.registry import _loader
+    from numerics.documents import read_yaml
 
     found: dict[str, Any] = {}
     for word in assignments:
@@ -101,8 +99,8 @@ def overrides(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals or not field:
             raise InputError(f"--set: expected FIELD=VALUE, such as array.rows=128, got {word!r}")
         try:
-            found[field] = yaml.load(value, Loader=_loader())
-        except yaml.YAMLError:
+            found[field] = read_yaml(value)
+        except InputError:
             raise InputError(f"--set: {field}: cannot read the value {value!r}") from None
     return found
 

@@ -8,12 +8,12 @@ which a resumed run simply does again (SQLite documentation, "Write-Ahead Loggin
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwsim.jobs.lock import release_lock, take_lock
 from hwsim.jobs.study import JobError, Results, differences
 from numerics.errors import InputError
 
@@ -115,7 +115,7 @@ class JobStore:
             raise InputError(f"store: {str(path)!r} lies in no folder that is there")
         if path.is_dir():
             raise InputError(f"store: expected a file, {str(path)!r} is a folder")
-        lock = _take_lock(path)
+        lock = take_lock(path)
         try:
             connection = _connect(path)
             try:
@@ -134,7 +134,7 @@ class JobStore:
                 connection.close()
                 raise
         except BaseException:
-            _release_lock(path, lock)
+            release_lock(path, lock)
             raise
 
     def __enter__(self) -> JobStore:
@@ -147,7 +147,7 @@ class JobStore:
         """Fold the log into the file and let others write it. Closing twice is harmless."""
         self._connection.close()
         if self._lock is not None:
-            _release_lock(self.path, self._lock)
+            release_lock(self.path, self._lock)
             self._lock = None
 
     def discard(self) -> None:
@@ -360,46 +360,3 @@ def _broken(path: Path, error: sqlite3.Error) -> JobError:
         f"store: {str(path)!r} cannot be written: {error}; what was stored is kept: "
         "make room on the disk and run the same study again"
     )
-
-
-def _lock_path(path: Path) -> Path:
-    # Not the database itself: closing any descriptor of it would drop SQLite's own locks (fcntl(2), "record locks").
-    return path.with_name(path.name + ".lock")
-
-
-def _take_lock(path: Path) -> int:
-    """A lock that the kernel drops when this process ends, however it ends."""
-    import fcntl
-
-    name = _lock_path(path)
-    while True:
-        try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise JobError(f"store: {str(name)!r} cannot be made: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
-            who = f"process {holder}" if holder else "another process"
-            raise InputError(f"store: {str(path)!r} is being written by {who}; wait for it or name another file") from None
-        try:
-            same = os.path.samestat(os.fstat(descriptor), os.stat(name))
-        except FileNotFoundError:
-            same = False
-        if same:
-            break
-        # The former holder removed the file between our opening and locking it.
-        os.close(descriptor)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-    except OSError:
-        pass  # The number only serves the message; a full disk is reported where it matters.
-    return descriptor
-
-
-def _release_lock(path: Path, descriptor: int) -> None:
-    _lock_path(path).unlink(missing_ok=True)
-    os.close(descriptor)

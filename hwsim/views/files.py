@@ -42,7 +42,7 @@ def report_figures(report: Report) -> dict[str, Figure]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn what goes wrong while writing into the error for the user."""
     try:
         if folder.exists() and not folder.is_dir():
@@ -59,14 +59,14 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         InputError: the folder cannot be made or written.
     """
-    with _writing(folder), TemporaryFile(dir=folder):
+    with writing(folder), TemporaryFile(dir=folder):
         pass
 
 
 def _write(folder: Path, texts: dict[str, str], figures: dict[str, Figure]) -> list[Path]:
     """Write the files and return their paths, texts first."""
     written = []
-    with _writing(folder):
+    with writing(folder):
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
             written.append(folder / name)

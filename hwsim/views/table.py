@@ -31,7 +31,7 @@ def _bar(fraction: float, width: int) -> str:
     return (_BLOCKS[8] * whole + (_BLOCKS[rest] if rest else "")).ljust(width)
 
 
-def _console(console: Console | None) -> Console:
+def console_for(console: Console | None) -> Console:
     from rich.console import Console
 
     if console is not None:
@@ -167,7 +167,7 @@ def print_report(report: Report, *, most: int | None = None, console: Console | 
     from rich.text import Text
 
     shown, others = slowest(report, most)
-    console = _console(console)
+    console = console_for(console)
     width = console.width
     lines: list[RenderableType] = [Text(shorten(f"{report.workload} on {report.device}", width), style="bold")]
     setting = (report.recipe, report.fidelity, f"{si(report.clock_hz, 'Hz')} clock")
@@ -196,7 +196,7 @@ def print_comparison(reports: Sequence[Report], console: Console | None = None) 
     from rich.text import Text
 
     rows = comparison_rows(reports)
-    console = _console(console)
+    console = console_for(console)
     workloads = list(dict.fromkeys(r.workload for r in reports))
     narrow = console.width < 110
     lines: list[RenderableType] = [Text(shorten(", ".join(workloads), console.width), style="bold")]
