@@ -175,11 +175,11 @@ def hypervolume(costs: np.ndarray[Any, np.dtype[np.float64]], reference: Sequenc
         InputError: ``moocore`` is not installed.
     """
     moocore = extra("moocore")
-    points = np.asarray(costs, dtype=np.float64)
+    edge = np.asarray(reference, dtype=np.float64)
+    points = np.asarray(costs, dtype=np.float64).reshape(-1, len(edge))
     points = points[np.isfinite(points).all(axis=1)]
     if not len(points):
         return 0.0
-    edge = np.asarray(reference, dtype=np.float64)
     if points.shape[1] == 1:
         return float(max(0.0, edge[0] - points.min()))
     return float(moocore.hypervolume(points, ref=edge))

@@ -347,18 +347,31 @@ def _sampler(name: str, *, seed: int, start: int, population: int) -> Any:
     return optuna.samplers.TPESampler(seed=number)
 
 
+ASKS = 10
+"""Proposals a sampler is asked for at most, for each that is wanted, so that none was evaluated before."""
+
+
 def _asked(
     goals: Goals, sampler: str, history: Sequence[Evaluated], start: int, count: int, seed: int
 ) -> list[tuple[Configuration, dict[str, Any]]]:
-    """What a sampler of Optuna proposes after the trials so far, and what it noted."""
-    import optuna
-
+    """What a sampler of Optuna proposes after the trials so far, and what it noted; what was evaluated already only if it has
+    nothing else."""
     study = _in_memory(goals)
     study.add_trials([frozen(goals, one) for one in history])
     study.sampler = _sampler(sampler, seed=seed, start=start, population=count)
-    asked = [study.ask(goals.distributions()) for _ in range(count)]
-    kept = {trial.number: trial for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))}
-    return [(goals.configuration(trial.params), dict(kept[trial.number].system_attrs)) for trial in asked]
+    seen = {_key(one.configuration) for one in history}
+    new: list[Any] = []
+    again: list[Any] = []
+    for _ in range(ASKS * count):
+        trial = study.ask(goals.distributions())
+        key = _key(goals.configuration(trial.params))
+        (again if key in seen else new).append(trial)
+        seen.add(key)
+        if len(new) == count:
+            break
+    chosen = (new + again)[:count]
+    noted = {trial.number: dict(trial.system_attrs) for trial in study.get_trials(deepcopy=False)}
+    return [(goals.configuration(trial.params), noted[trial.number]) for trial in chosen]
 
 
 def _in_memory(goals: Goals) -> Any:

@@ -293,7 +293,7 @@ def test_machine_cost_is_what_simulate_says(cost):
 def test_formats_of_single_layers(cost):
     whole = cost.workload_of({"formats": "int8"})
     layer = cost.workload_of({"formats": "int8", "weights.0": "int4"})
-    formats = {op.module: op.formats.operands for op in layer.ops if op.is_matrix}
+    formats = {op.module: op.formats.operands[:2] for op in layer.ops if op.is_matrix}
     assert formats["0"] == ("int8", "int4")
     assert {f for module, f in formats.items() if module != "0"} == {("int8", "int8")}
     assert layer.bytes_by_role()["weight"] == whole.bytes_by_role()["weight"] - 64 * 32 // 2
