@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, print its front, and write it."""
-    return _explorations.run(_explorations.study("sweep", _data(arguments)), arguments)
+    return _explorations.run(_explorations.study("options", _data(arguments)), arguments)
 
 
 def _data(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -101,7 +101,18 @@ def _varied(word: str) -> tuple[str, Any]:
         found["log"] = True
     elif len(parts) == 3:
         found["step"] = _value(name, parts[2])
+        if not all(isinstance(value, int) for value in found.values()):
+            return name, _steps(name, text, **found)
     return name, found
+
+
+def _steps(name: str, text: str, *, low: Any, high: Any, step: Any) -> list[float]:
+    """The numbers low, low + step, … up to high."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (low, high, step))
+    if not numbers or not step > 0 or not low <= high or (high - low) / step > 1e6:
+        raise InputError(f"--vary: {name}: expected numbers low:high:step with low ≤ high and a step above 0, got {text!r}")
+    count = int((high - low) / step * (1 + 1e-12)) + 1
+    return [float(f"{low + i * step:.12g}") for i in range(count)]
 
 
 def _value(name: str, text: str) -> Any:

@@ -357,6 +357,13 @@ class MachineCost:
                     # A single value may be refused for want of the others; a field that is not there is wrong in any case.
                     if "unknown field" in str(error) or "is ambiguous" in str(error):
                         raise
+        first = {name: one.values[0] if isinstance(one, Choice) else one.low for name, one in parameters.items()}
+        try:
+            self.workload_of(first)
+        except InputError as error:
+            # Sizes may not go together by themselves; a model that is not there is wrong in any case.
+            if str(error).startswith("model:"):
+                raise
         for name in ("model", "formats"):
             if name in parameters and not isinstance(parameters[name], Choice):
                 raise InputError(f"space: {name}: expected a list of names")

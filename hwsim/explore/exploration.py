@@ -34,23 +34,22 @@ LAYER_COLUMNS = (
 )  # fmt: skip
 """What is kept of an operator."""
 
-_UNITS = {"_s": "s", "_j": "J", "_js": "J·s", "_w": "W", "_bytes": "B", "_hz": "Hz", "_mm2": "mm²", "_m2": "m²"}
-
 
 def readable(name: str, value: Any) -> str:
     """A metric or parameter as people read it: with the unit that its name says."""
+    from hwsim.views.exploration_columns import unit_of
     from hwsim.views.units import percent, si
 
     if value is None:
         return "unknown"
     if isinstance(value, bool | str):
         return str(value)
-    if name in ("accuracy", "utilization"):
+    unit = unit_of(name)
+    if unit == "%":
         return percent(value)
-    unit = next((unit for end, unit in sorted(_UNITS.items(), key=lambda item: -len(item[0])) if name.endswith(end)), None)
-    if unit in ("mm²", "m²"):
+    if unit.endswith("m²"):
         return f"{value:.4g} {unit}"
-    return f"{value:g}" if unit is None else si(value, unit)
+    return si(value, unit) if unit else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -269,36 +268,75 @@ class Exploration:
 
     # --- a finer look ---------------------------------------------------------------------------------------------------
 
-    def rescored(self, evaluate: Callable[[Configuration], Mapping[str, Any]]) -> Exploration:
-        """With the configurations on the front evaluated anew by a finer evaluator, whose figures the front is then made of."""
-        start = max((trial.number for trial in self.trials), default=-1) + 1
-        chosen = self.front_trials
-        rows = evaluate_many(evaluate, [trial.configuration for trial in chosen])
-        again = [
-            Trial(start + i, "rescored", trial.configuration, row)
-            for i, (trial, row) in enumerate(zip(chosen, rows, strict=True))
-        ]
-        metrics = [name for row in rows if "error" not in row for name in row]
-        if again and metrics:
-            known_metrics([objective.metric for objective in self.objectives], metrics, what="objective (rescored)")
-        found = replace(self, trials=(*self.trials, *again))
-        note = f"the front is made of {len(again):,} configurations evaluated anew; {len(found._front):,} of them stay on it"
-        return replace(found, notes=(*found.notes, note))
+    def rescored(self, evaluate: Callable[[Configuration], Mapping[str, Any]], *, most: int = 500) -> Exploration:
+        """With configurations evaluated anew by a finer evaluator, whose figures the front is then made of.
 
-    def with_layers(self, evaluate: Any, most: int) -> Exploration:
-        """With the operators of up to ``most`` configurations, those on the front first, where the evaluator has a report."""
-        if not hasattr(evaluate, "report") or most < 1:
-            return self
-        order = list(self._front)
+        First the configurations on the front, then those that none of the finer results dominates, until none is left. Where the
+        first evaluator never exceeds the finer one (as a rung with ideal memory does not), the front is then that of all
+        configurations at the finer one.
+
+        Args:
+            evaluate: the finer evaluator.
+            most: configurations evaluated anew at most; a note says whether it sufficed.
+        """
+        start = max((trial.number for trial in self.trials), default=-1) + 1
+        left = {repr(sorted(self.trials[i].configuration.items())): i for i in reversed(self._members(STAGES[:-1]))}
+        again: list[Trial] = []
+        fine = np.empty((0, len(self.objectives)))
+        while left and len(again) < most:
+            keys, indices = list(left), list(left.values())
+            costs = self._costs(indices)
+            for point in fine:
+                open_ = ~((point <= costs).all(axis=1) & (point < costs).any(axis=1))
+                keys, indices, costs = (
+                    [k for k, o in zip(keys, open_, strict=True) if o],
+                    [i for i, o in zip(indices, open_, strict=True) if o],
+                    costs[open_],
+                )
+            left = dict(zip(keys, indices, strict=True))
+            if not left:
+                break
+            chosen = [keys[i] for i in np.flatnonzero(non_dominated(costs))][: most - len(again)]
+            configurations = [self.trials[left.pop(key)].configuration for key in chosen]
+            rows = evaluate_many(evaluate, configurations)
+            new = [
+                Trial(start + len(again) + i, "rescored", c, row)
+                for i, (c, row) in enumerate(zip(configurations, rows, strict=True))
+            ]
+            if metrics := [name for row in rows if "error" not in row for name in row]:
+                known_metrics([objective.metric for objective in self.objectives], metrics, what="objective (rescored)")
+            again += new
+            partly = replace(self, trials=tuple(new))
+            fine = np.concatenate([fine, partly._costs(partly._members(("rescored",)))])
+            fine = fine[non_dominated(fine)]
+        found = replace(self, trials=(*self.trials, *again))
+        notes = [f"{len(again):,} configurations were evaluated anew, of which {len(found._front):,} make the front"]
+        if left:
+            notes.append(f"{len(left):,} more might be on the front, beyond the {most:,} that were to be evaluated anew")
+        if refused := [trial for trial in again if trial.error]:
+            notes.append(f"{len(refused):,} of those evaluated anew have no metrics; the first: {refused[0].error}")
+        return replace(found, notes=(*found.notes, *notes))
+
+    def with_layers(self, evaluate: Any, most: int, *, finer: Any = None) -> Exploration:
+        """With the operators of up to ``most`` configurations, those on the front first, where the evaluator has a report.
+
+        Args:
+            evaluate: the evaluator.
+            most: configurations; more are not looked at.
+            finer: the one that evaluated the front anew.
+        """
         first = self.objectives[0]
-        on_front = set(order)
-        others = [i for i in self._members(self._final_stages) if i not in on_front]
-        order += sorted(others, key=lambda i: first.sign * self.trials[i].value(first.metric))
+        front = set(self._front)
+        rest = [i for i, good in enumerate(self._feasible) if good and i not in front]
+        rest.sort(key=lambda i: (self.trials[i].stage != "rescored", first.sign * self.trials[i].value(first.metric)))
         found: dict[int, list[dict[str, Any]]] = {}
-        for i in order[:most]:
-            report = evaluate.report(self.trials[i].configuration)
-            rows = [op.to_dict() for op in report.ops]
-            found[self.trials[i].number] = [{name: row[name] for name in LAYER_COLUMNS} for row in rows]
+        for i in [*self._front, *rest][:most]:
+            trial = self.trials[i]
+            asked = finer if trial.stage == "rescored" else evaluate
+            if not hasattr(asked, "report"):
+                continue
+            rows = [op.to_dict() for op in asked.report(trial.configuration).ops]
+            found[trial.number] = [{name: row[name] for name in LAYER_COLUMNS} for row in rows]
         return replace(self, layers=found)
 
     # --- as data --------------------------------------------------------------------------------------------------------

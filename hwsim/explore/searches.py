@@ -513,7 +513,7 @@ class _Run:
         self._trials, self._batch = trials, batch
         self._known = {_key(one.configuration): one.metrics for stage in record.stages.values() for one in stage}
         self._update: Update | None = None
-        self._follow = Follow(goals.objectives, goals.constraints)
+        self._follow = Follow(goals.space, goals.objectives, goals.constraints)
         self._resumed = sum(len(stage) for stage in record.stages.values())
         self._again = 0
         self.predictors: tuple[Mapping[str, Any], ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hwsim.explore.evaluation import Evaluator, MachineCost, Together
 from hwsim.explore.exploration import Exploration
@@ -20,6 +20,15 @@ from numerics.errors import InputError, unknown_name
 
 STORES = {"sweep": "trials.sqlite", "search": "search.sqlite"}
 """The file in a study's folder that keeps what is done."""
+
+
+def _checked(value: Any, make: Callable[[Any], Any], known: str) -> Any:
+    """``value``, of which something can be made; ``known`` begins the errors, whose field is named already."""
+    try:
+        make(value)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix(known)) from None
+    return value
 
 
 class CostSection(SpecPart):
@@ -101,11 +110,22 @@ class StudyFile(SpecPart):
                 raise ValueError(f"{name}: a {self.method} has none; leave it out")
         if self.rescore is not None and self.cost is None:
             raise ValueError("rescore: only a cost has rungs; leave it out")
-        Space(self.space)
-        self.bounds  # noqa: B018  an error in them is one of the file
-        if self.objectives is not None:
-            objectives_from(self.objectives)
         return self
+
+    @field_validator("space")
+    @classmethod
+    def _is_space(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _checked(value, Space, "space: ")
+
+    @field_validator("constraints")
+    @classmethod
+    def _are_bounds(cls, value: str | list[str]) -> str | list[str]:
+        return _checked(value, constraints_from, "constraint: ")
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_sought(cls, value: Any) -> Any:
+        return value if value is None else _checked(value, objectives_from, "objectives: ")
 
     @property
     def bounds(self) -> tuple[Constraint, ...]:

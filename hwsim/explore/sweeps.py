@@ -154,7 +154,7 @@ def sweep(
         raise InputError(f"space: {draw.size:,} configurations, more than {MOST_ON_GRID:,}; draw a sample, or use hwsim.search")
     if hasattr(evaluate, "check"):
         evaluate.check(space)
-    follow = Follow(asked, bounds)
+    follow = Follow(space, asked, bounds)
     study = Study(
         key={"explore": "sweep", "space": space.to_dict(), "sample": sample, "seed": seed, "evaluate": identity_of(evaluate)},
         size=draw.size,
@@ -254,7 +254,7 @@ def finished(
     )
     if rescore is not None:
         found = found.rescored(rescore)
-    return found.with_layers(rescore if rescore is not None else evaluate, layers)
+    return found.with_layers(evaluate, layers, finer=rescore)
 
 
 def metric_names(trials: Iterable[Trial]) -> list[str]:
@@ -267,10 +267,12 @@ def metric_names(trials: Iterable[Trial]) -> list[str]:
 
 
 class Follow:
-    """The best so far, for the progress line."""
+    """The best so far, for the progress line; the first row shows whether there are such metrics as are asked for."""
 
-    def __init__(self, objectives: Sequence[Any] | None, constraints: Sequence[Constraint]) -> None:
+    def __init__(self, space: Space, objectives: Sequence[Any] | None, constraints: Sequence[Constraint]) -> None:
+        self._parameters = space.names
         self._objectives = objectives
+        self._checked = False
         self._constraints = tuple(constraints)
         self._best: dict[str, float] = {}
         self._refused = 0
@@ -280,6 +282,11 @@ class Follow:
         if "error" in row:
             self._refused += 1
             return
+        if not self._checked and self._objectives is not None:
+            known_metrics([objective.metric for objective in self._objectives], row, what="objective")
+            bounded = [bound.metric for bound in self._constraints if bound.metric not in self._parameters]
+            known_metrics(bounded, row, what="constraint's metric")
+        self._checked = True
         if any(bound.metric in row and bound.violation(row[bound.metric]) for bound in self._constraints):
             return
         if self._objectives is None:
