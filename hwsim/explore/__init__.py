@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from hwsim.explore.evaluation import Evaluator, MachineCost, Together
     from hwsim.explore.exploration import Exploration, Trial
     from hwsim.explore.objectives import Constraint, Objective, hypervolume, non_dominated
-    from hwsim.explore.predictor import Predictor
+    from hwsim.explore.predictor import Predictor, PredictorQuality, RankCorrelation, rank_correlation
     from hwsim.explore.searches import gain, search
     from hwsim.explore.space import Choice, Integer, Real, Space
+    from hwsim.explore.sub_accelerators import SubAccelerators
     from hwsim.explore.sweeps import sweep
 
 _HOME = {
     ".evaluation": ("Evaluator", "MachineCost", "Together"),
     ".exploration": ("Exploration", "Trial"),
     ".objectives": ("Constraint", "Objective", "hypervolume", "non_dominated"),
-    ".predictor": ("Predictor",),
+    ".predictor": ("Predictor", "PredictorQuality", "RankCorrelation", "rank_correlation"),
     ".searches": ("gain", "search"),
     ".space": ("Choice", "Integer", "Real", "Space"),
+    ".sub_accelerators": ("SubAccelerators",),
     ".sweeps": ("sweep",),
 }
 
@@ -41,13 +43,17 @@ __all__ = [
     "MachineCost",
     "Objective",
     "Predictor",
+    "PredictorQuality",
+    "RankCorrelation",
     "Real",
     "Space",
+    "SubAccelerators",
     "Together",
     "Trial",
     "gain",
     "hypervolume",
     "non_dominated",
+    "rank_correlation",
     "search",
     "sweep",
 ]

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwsim.operators import Elementwise, Normalization, Op, Softmax
+from hwsim.views.display import displaying
 from hwsim.workload import Workload
 
 
+@displaying("end")
 @dataclass(frozen=True)
 class Buffer:
     """A piece of memory.

@@ -8,10 +8,12 @@ from typing import Literal
 
 from hwsim.operators import Convolution, Elementwise, Matmul, Normalization, Op, Softmax
 from hwsim.planning.buffers import Buffer
+from hwsim.views.display import displayed
 from hwsim.workload import Workload
 from numerics.errors import InputError
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
     """How much of a chain is done at a time; None leaves chains of that kind as they are.
@@ -41,6 +43,7 @@ class Tiling:
             raise InputError(f"tiling: span: expected 'products' or 'rows', got {self.span!r}")
 
 
+@displayed
 @dataclass(frozen=True)
 class Chain:
     """Operators ``first`` to ``last`` run tile by tile.

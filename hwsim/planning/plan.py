@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hwsim.planning.buffers import Buffer, buffers_of, distinct, in_place_pairs, live_bytes, merged, with_parts
 from hwsim.planning.chains import Chain, Tiling, chains_at, tiled
 from hwsim.planning.offsets import aligned, best_placement, first_fit, height
+from hwsim.views.display import displayed_by
 from hwsim.workload import ROLES, Workload
 from numerics.errors import InputError, unknown_name
 
@@ -19,6 +20,7 @@ WORKING = ("input", "activation", "gradient", "index")
 """Roles of the tensors in working memory; weights lie in flash or behind another memory."""
 
 
+@displayed_by("hwsim.views.study_cards:memory_plan")
 @dataclass(frozen=True)
 class MemoryPlan:
     """Where the tensors of a workload lie in one memory.
