@@ -118,17 +118,17 @@ def workload_from(
 ) -> Workload:
     """A workload by zoo name, file or ``package.module:callable``.
 
-    The callable is given those of ``batch``, ``seq_len``, ``kv_len`` and ``phase`` that were set, and ``arguments``, and returns a
-    workload or ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``. With a ``device`` that is event-driven,
-    the callable's module is a spiking one, and takes those of them that say what goes in.
+    The callable is given those of ``batch``, ``seq_len``, ``kv_len`` and ``phase`` that were set, and ``arguments``, and returns
+    a workload or ``(module, example_inputs)``. ``options`` are those of a file; see ``load_workload``. With a ``device`` that is
+    event-driven, the callable's module is a spiking one, and takes those of them that say what goes in.
 
     Raises:
         InputError: an unknown model (nearest names listed), an option the model does not take, an error while tracing.
     """
     sizes = {"batch": batch, "seq_len": seq_len, "kv_len": kv_len}
     for key, size in sizes.items():
-        if size is not None and size < 1:
-            raise InputError(f"{key}: expected an integer ≥ 1, got {size}")
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise InputError(f"{key}: expected an integer ≥ 1, got {size!r}")
     given = {key: value for key, value in {**sizes, "phase": phase}.items() if value is not None}
     for key in arguments or {}:
         if ":" not in model:
@@ -209,6 +209,16 @@ def _call(model: str, given: Mapping[str, Any]) -> Any:
     if not callable(function):
         names = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
         raise unknown_name(f"model: callable in {module_name!r}", attribute, names)
+    return made_by(function, given, name=model)
+
+
+def made_by(function: Callable[..., Any], given: Mapping[str, Any], *, name: str) -> Any:
+    """What a function of the user's makes of the arguments: a workload, or a module and a tuple of example inputs.
+
+    Raises:
+        InputError: an argument that it does not take, whatever it raises, anything else that it returns; ``name`` is what the
+            errors call it.
+    """
     try:
         parameters = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -216,14 +226,14 @@ def _call(model: str, given: Mapping[str, Any]) -> Any:
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         for key in given:
             if key not in parameters:
-                raise InputError(f"{key}: {model} takes no such argument")
+                raise InputError(f"{key}: {name} takes no such argument")
     try:
         made = function(**given)
     except (Exception, SystemExit) as error:
-        raise InputError(f"model: {model} raised {type(error).__name__}: {error}") from error
+        raise InputError(f"model: {name} raised {type(error).__name__}: {error}") from error
     if isinstance(made, Workload):
         return made
     if isinstance(made, tuple) and len(made) == 2 and callable(made[0]):
         inputs = made[1]
         return made[0], inputs if isinstance(inputs, tuple) else (inputs,)
-    raise InputError(f"model: {model} must return a Workload or (module, example_inputs), got {type(made).__name__}")
+    raise InputError(f"model: {name} must return a Workload or (module, example_inputs), got {type(made).__name__}")

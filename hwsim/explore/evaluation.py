@@ -48,7 +48,7 @@ class Evaluator(Protocol):
     It may also have:
 
     - ``many(configurations) -> list``: many at once, where that is faster; a configuration that is none gives ``{"error": why}``;
-    - ``report(configuration) -> Report``: the operators behind the figures;
+    - ``report(configuration) -> Report``: the operators behind the figures; or ``layers(configuration)``, them as plain data;
     - ``identity()``: plain data that tell it from other evaluators, so that a file is resumed by the same one only;
     - ``check(space)``: refuses what it cannot evaluate before anything runs.
     """
@@ -135,13 +135,13 @@ class Together:
                 rows[i] |= more
         return [{"error": row["error"]} if "error" in row else row for row in rows]
 
-    def report(self, configuration: Configuration) -> Report:
-        """The report of the first part that has one."""
-        for part in self.parts:
-            if hasattr(part, "report"):
-                found: Report = part.report(configuration)
-                return found
-        raise InputError("report: none of the evaluators has one")
+    def __getattr__(self, name: str) -> Any:
+        """``report`` and ``layers`` of the first part that has them."""
+        if name in ("report", "layers"):
+            for part in self.parts:
+                if hasattr(part, name):
+                    return getattr(part, name)
+        raise AttributeError(name)
 
     def check(self, space: Space) -> None:
         """Every part's check."""
@@ -164,7 +164,8 @@ class MachineCost:
     ``model``, another model; ``model.KEY``, an argument of the function that makes the model.
 
     Attributes:
-        model: zoo name, file, ``package.module:callable``, or a workload.
+        model: zoo name, file, ``package.module:callable``, a function that returns a workload or ``(module, example_inputs)``, or
+            a workload.
         device: name, file, spec's data or device; may be left out where the configuration has ``device``.
         fidelity: rung of the device's ladder; its default otherwise.
         recipe: number formats where the configuration does not say.
@@ -175,7 +176,7 @@ class MachineCost:
         InputError: an unknown metric.
     """
 
-    model: str | Workload | None = None
+    model: str | Workload | Callable[..., Any] | None = None
     device: str | Path | Mapping[str, Any] | Device | None = field(default=None, kw_only=True)
     fidelity: str | None = field(default=None, kw_only=True)
     recipe: str | Recipe | None = field(default=None, kw_only=True)
@@ -271,8 +272,28 @@ class MachineCost:
         if key not in kept:
             if len(kept) >= 64:
                 kept.pop(next(iter(kept)))
-            kept[key] = workload_from(model, **{**self.options, **sizes}, arguments=arguments, device=device)
+            if callable(model):
+                kept[key] = self._called(model, {**sizes, **arguments}, device)
+            else:
+                kept[key] = workload_from(model, **{**self.options, **sizes}, arguments=arguments, device=device)
         return kept[key]
+
+    def _called(self, make: Callable[..., Any], arguments: Mapping[str, Any], device: Device | None) -> Workload:
+        """The workload that a function makes, traced where it gives a module."""
+        from hwsim.api import made_by
+        from hwsim.tracing.torch import trace
+
+        options = {name: value for name, value in self.options.items() if name != "mode"}
+        name = getattr(make, "__name__", type(make).__name__)
+        made = made_by(make, {**options, **arguments}, name=name)
+        if isinstance(made, Workload):
+            return made
+        module, inputs = made
+        mode = self.options.get("mode", "inference")
+        if device is not None and mode == "inference":
+            spiking: Workload = device.workload(module, *inputs, name=name)  # type: ignore[attr-defined]
+            return spiking
+        return trace(module, *inputs, mode=mode, name=name)
 
     # --- what it costs ------------------------------------------------------------------------------------------------
 
@@ -377,6 +398,8 @@ class MachineCost:
         model: Any = self.model
         if isinstance(model, Workload):
             model = hashlib.sha256(model.to_json().encode()).hexdigest()
+        elif callable(model):
+            model = identity_of(model)
         elif model is not None and Path(model).is_file():
             model = [model, hashlib.sha256(Path(model).read_bytes()).hexdigest()]
         recipe = None if self.recipe is None else get_recipe(self.recipe).to_dict()

@@ -49,7 +49,9 @@ def readable(name: str, value: Any) -> str:
         return percent(value)
     if unit.endswith("m²"):
         return f"{value:.4g} {unit}"
-    return si(value, unit) if unit else f"{value:g}"
+    if name.startswith("bytes_"):
+        unit = "B"
+    return si(value, unit) if unit or abs(value) >= 1e5 else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -286,14 +288,12 @@ class Exploration:
         while left and len(again) < most:
             keys, indices = list(left), list(left.values())
             costs = self._costs(indices)
+            beaten = np.zeros(len(keys), dtype=bool)
             for point in fine:
-                open_ = ~((point <= costs).all(axis=1) & (point < costs).any(axis=1))
-                keys, indices, costs = (
-                    [k for k, o in zip(keys, open_, strict=True) if o],
-                    [i for i, o in zip(indices, open_, strict=True) if o],
-                    costs[open_],
-                )
-            left = dict(zip(keys, indices, strict=True))
+                beaten |= np.all(point <= costs, axis=1) & np.any(point < costs, axis=1)
+            keys = [key for key, out in zip(keys, beaten, strict=True) if not out]
+            costs = costs[~beaten]
+            left = {key: left[key] for key in keys}
             if not left:
                 break
             chosen = [keys[i] for i in np.flatnonzero(non_dominated(costs))][: most - len(again)]
@@ -332,11 +332,9 @@ class Exploration:
         found: dict[int, list[dict[str, Any]]] = {}
         for i in [*self._front, *rest][:most]:
             trial = self.trials[i]
-            asked = finer if trial.stage == "rescored" else evaluate
-            if not hasattr(asked, "report"):
-                continue
-            rows = [op.to_dict() for op in asked.report(trial.configuration).ops]
-            found[trial.number] = [{name: row[name] for name in LAYER_COLUMNS} for row in rows]
+            rows = _layers(finer if trial.stage == "rescored" else evaluate, trial.configuration)
+            if rows is not None:
+                found[trial.number] = rows
         return replace(self, layers=found)
 
     # --- as data --------------------------------------------------------------------------------------------------------
@@ -516,6 +514,16 @@ class Exploration:
             f"Exploration({self.name!r}: {len(self.trials):,} trials of {self.space!r}, {len(self._front):,} on the front by "
             f"{', '.join(str(objective) for objective in self.objectives)})"
         )
+
+
+def _layers(evaluate: Any, configuration: Configuration) -> list[dict[str, Any]] | None:
+    """The operators behind a configuration's metrics: the evaluator's own ``layers``, or those of its report; None without."""
+    if hasattr(evaluate, "layers"):
+        return [dict(row) for row in evaluate.layers(configuration)]
+    if not hasattr(evaluate, "report"):
+        return None
+    rows = [op.to_dict() for op in evaluate.report(configuration).ops]
+    return [{name: row[name] for name in LAYER_COLUMNS} for row in rows]
 
 
 def _kind_of(data: Any) -> str:

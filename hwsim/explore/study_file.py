@@ -245,7 +245,7 @@ class _Named:
         return found if isinstance(found, Mapping) else {GROWING[0]: found}
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute in ("many", "report", "check"):
+        if attribute in ("many", "report", "layers", "check"):
             return getattr(self._function, attribute)
         raise AttributeError(attribute)
 

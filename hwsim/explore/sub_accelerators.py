@@ -244,6 +244,16 @@ class SubAccelerators:
 
     # --- before and between runs ----------------------------------------------------------------------------------------
 
+    def layers(self, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The layers of all networks by their start, each with the sub-accelerator that runs it, for an exploration."""
+        return [
+            {
+                "name": f"{row['network']}: {row['layer']}", "unit": row["device"], "start_s": row["start_s"],
+                "time_s": row["end_s"] - row["start_s"], "energy_j": row["energy_j"],
+            }
+            for row in self.assignment(configuration).records()
+        ]  # fmt: skip
+
     def check(self, space: Space) -> None:
         """See that each parameter means something here.
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT, _EDGE = 460, 250, 44
 _MOST_DOTS = 2000
+_TITLES = {
+    "name": "operator", "kind": "kind", "unit": "unit", "time_s": "time", "energy_j": "energy", "macs": "MACs",
+    "bytes_offchip": "off-chip bytes", "utilization": "utilization",
+}  # fmt: skip
 
 
 def shown_columns(exploration: Exploration) -> list[str]:
@@ -164,20 +168,15 @@ def print_trial(exploration: Exploration, trial: Trial, *, console: Console | No
     for name, value in (*trial.configuration.items(), *trial.metrics.items()):
         out.print(f"  {name:<28} {readable(name, value)}", markup=False)
     rows = exploration.layers.get(trial.number)
-    if rows is None:
+    if not rows:
         out.print(f"operators are kept of {len(exploration.layers):,} configurations, not of this one (layers: in the study)")
         return
+    shown = [
+        name for name in ("name", "kind", "unit", "time_s", "energy_j", "macs", "bytes_offchip", "utilization") if name in rows[0]
+    ]
     table = Table(box=None, pad_edge=False)
-    for name in ("operator", "kind", "time", "energy", "MACs", "off-chip", "utilization"):
-        table.add_column(name, justify="left" if name in ("operator", "kind") else "right")
+    for name in shown:
+        table.add_column(_TITLES[name], justify="left" if name in ("name", "kind", "unit") else "right")
     for row in rows:
-        table.add_row(
-            shorten(str(row["name"]), 32),
-            str(row["kind"]),
-            readable("time_s", row["time_s"]),
-            readable("energy_j", row["energy_j"]),
-            readable("macs", row["macs"]),
-            readable("x_bytes", row["bytes_offchip"]),
-            readable("utilization", row["utilization"]),
-        )
+        table.add_row(*(shorten(str(row[name]), 32) if name == "name" else readable(name, row[name]) for name in shown))
     out.print(table)
