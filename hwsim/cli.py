@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from hwsim.plugins import load_group
-from numerics.errors import InputError, nearest_names
+from numerics.errors import InputError, unknown_name
 
 
 class CommandParser(argparse.ArgumentParser):
     """The parser of a command: errors in one line, exit code 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        sys.stderr.write(f"{self.prog}: error: {message}\n")
+        sys.stderr.write(f"{self.prog}: error: {InputError(message)}\n")
         raise SystemExit(2)
 
 
@@ -37,28 +37,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = words[0]
     if name not in commands:
-        sys.stderr.write(f"hwsim: error: command: unknown name {name!r}; {nearest_names(name, commands)}\n")
+        sys.stderr.write(f"hwsim: error: {unknown_name('command', name, commands)}\n")
         return 2
     try:
         module = commands[name].load()
     except Exception as error:  # a command of another package that cannot be imported
-        sys.stderr.write(f"hwsim: error: command {name!r} cannot be loaded: {type(error).__name__}: {error}\n")
+        sys.stderr.write(f"hwsim: error: {InputError(f'command {name!r} cannot be loaded: {type(error).__name__}: {error}')}\n")
         return 2
     parser = CommandParser(prog=f"hwsim {name}", description=module.SUMMARY)
     module.add_arguments(parser)
     try:
+        for word in words[1:]:
+            if word.startswith("--") and word.endswith("=--"):  # of which argparse would make an empty list
+                parser.error(f"argument {word[:-3]}: expected one argument, got '--'")
         arguments = parser.parse_args(words[1:])
         return int(module.run(arguments))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except InputError as error:
-        sys.stderr.write(f"hwsim {name}: error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"hwsim {name}: error: {error}\n")
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        sys.stderr.write(f"hwsim {name}: error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}\n")
+        told = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        sys.stderr.write(f"hwsim {name}: error: {InputError(told)}\n")
         return 2
     except KeyboardInterrupt as error:
         sys.stderr.write(f"hwsim {name}: {str(error) or 'interrupted'}\n")

@@ -22,6 +22,7 @@ from hwsim.report import OpCost, Report, Span, repeated_rows
 from hwsim.schedule import Group, Traffic, schedule
 from hwsim.spec import MatrixMachineSpec, NotNegative
 from hwsim.vector import VectorUnit
+from hwsim.views.display import displayed
 from hwsim.workload import Workload
 
 IDEAL_MEMORY = "analytic: memory is ideal; bytes are those that must move, and cost no time"
@@ -45,6 +46,7 @@ class EngineSpec(MatrixMachineSpec):
     launch_overhead_cycles: NotNegative = 0.0
 
 
+@displayed
 @dataclass(frozen=True)
 class MatrixWork:
     """What a matrix operator takes on the engine.

@@ -18,6 +18,7 @@ from hwsim.operators import Matmul, Op
 from hwsim.registry import specs_of_kind
 from hwsim.report import OpCost, Origin, Report, Span
 from hwsim.spec import MachineSpec, validate_spec
+from hwsim.views.display import displayed, displayed_by
 from hwsim.workload import Workload, chain
 from numerics.errors import InputError, unknown_name
 from numerics.recipes import Recipe, get_recipe
@@ -25,12 +26,17 @@ from numerics.recipes import Recipe, get_recipe
 if TYPE_CHECKING:
     from torch import nn
 
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
+    from hwsim.costs import Costs
+
 SpecT = TypeVar("SpecT", bound=MachineSpec)
 
 UNMODELLED = ("unmodelled", "collective")
 """Kinds of operator that are charged only their bytes."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Fittable:
     """Fields of a kind of machine that measurements can determine.
@@ -45,6 +51,7 @@ class Fittable:
     ranges: Mapping[str, tuple[float, float]]
 
 
+@displayed_by("hwsim.views.cards:device")
 class Machine(Generic[SpecT]):
     """A device built from a spec, without what it costs and computes (``simulate`` and ``emulate``). A subclass names its
     ``kind``, ``spec_class`` and rungs."""
@@ -86,7 +93,66 @@ class Machine(Generic[SpecT]):
         """The device that a spec's data describes; ``source`` names it in errors."""
         return cls(validate_spec(cls.spec_class, data, source=source))  # type: ignore[arg-type]
 
+    # --- what it takes of a die ---------------------------------------------------------------------------------------
+
+    def area(self, node: float | None = None) -> Area:
+        """What the machine takes of a die, by component; off-chip memory is not in it.
+
+        Args:
+            node: process in nanometres, from 3 to 130; the spec's ``process_nm`` where it is left out.
+
+        Returns:
+            Areas that are None, with the reason, where nothing can be said of them.
+
+        Raises:
+            InputError: a node that is not known.
+        """
+        from hwsim.area.components import Area, Component
+        from hwsim.area.process import get_process
+
+        node_nm = self._spec.process_nm if node is None else node
+        if node_nm is None:
+            why = "the spec has no process_nm, and no node was given"
+            return Area(self.name, None, (Component.unknown("all", why),), sources=())
+        process = get_process(node_nm)
+        found = self._area(process)
+        if found is not None:
+            return found
+        why = f"no model of the area of a {self.kind}"
+        return Area(self.name, process.node_nm, (Component.unknown("all", why),), sources=())
+
+    def _area(self, process: Process) -> Area | None:
+        """The area at a node; None for a kind of which nothing can be said."""
+        return None
+
     # --- what it costs ------------------------------------------------------------------------------------------------
+
+    def costs(self, workload: Workload, changes: Sequence[Mapping[str, Any]], *, fidelity: str | None = None) -> Costs:
+        """Time and energy of ``workload`` on many configurations of this machine: what ``simulate`` reports for each, found at
+        once where the kind of machine has a way to.
+
+        Args:
+            workload: formats applied or not.
+            changes: for each configuration, field → value as ``get_device`` takes ``overrides``; an empty one is the machine as
+                it is.
+            fidelity: a rung of ``fidelities``.
+
+        Returns:
+            One entry a configuration. One that the spec's rules refuse, or that cannot run the workload, is in error.
+
+        Raises:
+            InputError: an unknown fidelity, a field that the spec lacks.
+        """
+        from hwsim.costs import full_names
+
+        chosen = check_request(self, fidelity, None, None)  # type: ignore[arg-type]
+        return self._costs_of_changes(workload, full_names(self, changes), chosen)
+
+    def _costs_of_changes(self, workload: Workload, changes: Sequence[Mapping[str, Any]], fidelity: str) -> Costs:
+        """The costs where each field has its dotted name: one by one, unless a subclass does it at once."""
+        from hwsim.costs import simulated
+
+        return simulated(self, workload, changes, fidelity)
 
     def conversions(self, workload: Workload, op: Op, computed: Sequence[str] = ()) -> tuple[float, float]:
         """(cycles of one lane, joules) to bring operands from the format they are stored in to the one they are consumed in.
@@ -98,8 +164,17 @@ class Machine(Generic[SpecT]):
             InputError: a conversion that the device cannot do.
         """
         cycles = energy = 0.0
+        for change, elements in self.converted(workload, op, computed):
+            conversion = self._spec.conversions[change]
+            cycles += elements * conversion.cycles_per_element
+            energy += elements * conversion.energy_pj_per_element * 1e-12
+        return cycles, energy
+
+    def converted(self, workload: Workload, op: Op, computed: Sequence[str] = ()) -> list[tuple[str, int]]:
+        """What ``conversions`` are made of: the spec's name of each conversion, and its elements."""
+        found: list[tuple[str, int]] = []
         if op.formats is None:
-            return cycles, energy
+            return found
         for position, name in enumerate(op.inputs):
             tensor = workload.tensors[name]
             wanted = computed[position] if position < len(computed) else op.formats.operands[position]
@@ -111,11 +186,8 @@ class Machine(Generic[SpecT]):
                     f"device {self.name!r}: op {op.name!r} needs tensor {name!r} converted {change}, which the device cannot do "
                     f"(conversions: {', '.join(self._spec.conversions) or 'none'})"
                 )
-            elements = min(tensor.elements, workload.tensors[tensor.owner].elements)
-            conversion = self._spec.conversions[change]
-            cycles += elements * conversion.cycles_per_element
-            energy += elements * conversion.energy_pj_per_element * 1e-12
-        return cycles, energy
+            found.append((change, min(tensor.elements, workload.tensors[tensor.owner].elements)))
+        return found
 
     def row(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from hwsim.dram.spec import DramSpec
-from hwsim.spec import Count, Fraction, NotNegative, Positive, SpecPart
+from hwsim.spec import Count, Fraction, NaturalNumber, NotNegative, Positive, SpecPart
 
 if TYPE_CHECKING:
     from hwsim.dram.steady import Achieved
@@ -34,7 +34,7 @@ class Scratchpad(SpecPart):
     bank_bytes_per_cycle: Positive
     double_buffered: bool = True
     energy_pj_per_byte: NotNegative
-    retained_capacity_bytes: Annotated[int, Field(ge=0, strict=True)] = 0
+    retained_capacity_bytes: NaturalNumber = 0
 
     @property
     def bytes_per_cycle(self) -> float:

@@ -14,11 +14,17 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 from hwsim.operations import operation_names, primitive_counts
+from hwsim.views.display import displayed, displayed_by
 from numerics.errors import InputError, unknown_name
 from numerics.formats import formats_text, get_format
 
 FLOPS_PER_MAC = 2
 """The one place that says what a FLOP is: a multiply-accumulate counts as two."""
+
+LARGEST = 2**56
+"""Of a size of an operator, the elements of a tensor and the work of an operator: beyond any machine's year."""
+MOST = 2**60
+"""Of a workload's work or bytes in all: what the models count of them stays within 64 bits."""
 
 Phase = Literal["forward", "backward", "update"]
 PHASES: tuple[Phase, ...] = ("forward", "backward", "update")
@@ -27,6 +33,7 @@ OPERATORS: dict[str, type[Op]] = {}
 """Kind → class, filled as the classes below are defined; the JSON form names the kind."""
 
 
+@displayed
 @dataclass(frozen=True)
 class OpFormats:
     """The number formats an operator computes in: one for each input (as consumed), and the accumulator's."""
@@ -38,6 +45,7 @@ class OpFormats:
         return formats_text(self.operands[:2], self.accumulator)
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Op:
     """What every operator carries.
@@ -82,9 +90,13 @@ class Op:
         if kind == "int":
             if not _is_whole(value) or value < least:
                 raise InputError(f"op {self.name!r}: {key} must be an integer ≥ {least}, got {value!r}")
+            if value > LARGEST:
+                raise InputError(f"op {self.name!r}: {key} must be at most 2^56, got {value!r}")
         elif kind == "tuple[int, ...]":
             if not isinstance(value, tuple) or not all(_is_whole(number) and number >= least for number in value):
                 raise InputError(f"op {self.name!r}: {key} must hold integers ≥ {least}, got {value!r}")
+            if max(value, default=0) > LARGEST:
+                raise InputError(f"op {self.name!r}: {key} must hold integers up to 2^56, got {value!r}")
         elif kind == _STEPS:
             if not isinstance(value, tuple) or not all(isinstance(part, tuple) for part in value):
                 raise InputError(f"op {self.name!r}: {key} must hold operators for each projection, got {value!r}")
@@ -94,10 +106,14 @@ class Op:
             pairs = isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
             if not pairs or not all(_is_whole(number) for pair in value for number in pair):
                 raise InputError(f"op {self.name!r}: {key} must hold pairs of integers, got {value!r}")
+            if any(abs(number) > LARGEST for pair in value for number in pair):
+                raise InputError(f"op {self.name!r}: {key} must hold pairs of integers up to 2^56, got {value!r}")
         elif kind == "bool" and not isinstance(value, bool):
             raise InputError(f"op {self.name!r}: {key} must be true or false, got {value!r}")
         elif kind == "float" and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InputError(f"op {self.name!r}: {key} must be a number, got {value!r}")
+        elif kind == "float" and not abs(value) <= LARGEST:
+            raise InputError(f"op {self.name!r}: {key} must be a number up to 2^56, got {value!r}")
         elif kind == "str" and not isinstance(value, str):
             raise InputError(f"op {self.name!r}: {key} must be a name, got {value!r}")
 
@@ -146,6 +162,7 @@ def _is_whole(value: Any) -> bool:
 _FREE_OPERATION = frozenset({"collective"})
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Matmul(Op):
     """``C[b, m, n] = Σ_k A[b, m, k] · B[b, k, n]``, with a bias row added where ``bias``.
@@ -174,6 +191,7 @@ class Matmul(Op):
         return self.batch * self.m * self.n
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Convolution(Op):
     """A convolution's loop nest: images × groups × output channels × output positions × input channels × kernel.
@@ -246,6 +264,7 @@ class Convolution(Op):
         return self.groups, inner, outer, positions
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Attention(Op):
     """Scaled dot-product attention, a composite: ``softmax(Q Kᵀ / √d) V`` per head.
@@ -307,6 +326,7 @@ class Attention(Op):
         return self.batch * self.heads * self.query_length * self.value_dim
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Elementwise(Op):
     """``operation`` (a row of the operation table) applied to ``elements`` elements. inputs: the operands.
@@ -351,6 +371,7 @@ class _RowWise(Op):
 OPERATORS.pop("", None)
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Reduction(_RowWise):
     """``elements`` inputs reduced to ``rows`` results (sum, mean, max, …)."""
@@ -362,6 +383,7 @@ class Reduction(_RowWise):
         return self.rows
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Normalization(_RowWise):
     """Layer, group, batch or RMS normalisation of ``elements`` elements with ``rows`` sets of statistics."""
@@ -369,6 +391,7 @@ class Normalization(_RowWise):
     kind: ClassVar[str] = "normalization"
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Softmax(_RowWise):
     """Softmax or log-softmax over ``rows`` rows, ``aligned`` where a row lies together in memory (the last dimension)."""
@@ -377,6 +400,7 @@ class Softmax(_RowWise):
     aligned: bool = True
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Pooling(Op):
     """Windows of ``window`` elements reduced to ``elements`` results (``pool_max`` or ``pool_average``)."""
@@ -395,6 +419,7 @@ class Pooling(Op):
         return self.elements
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Gather(Op):
     """``elements`` elements read through ``indices`` indices (embedding, indexing); inputs: the table, the indices.
@@ -415,6 +440,7 @@ class Gather(Op):
         return self.elements
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Scatter(Op):
     """``elements`` elements written (or added, ``accumulate``) through ``indices`` indices. inputs: values, indices."""
@@ -433,6 +459,7 @@ class Scatter(Op):
         return self.elements
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Scan(Op):
     """A recurrence over ``length`` steps of a state of ``width`` elements: step t needs step t−1."""
@@ -451,6 +478,7 @@ class Scan(Op):
         return self.length * self.width
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class DataMovement(Op):
     """A copy, concatenation, padding, layout change or format cast of ``elements`` elements."""
@@ -468,6 +496,7 @@ class DataMovement(Op):
         return self.elements
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Collective(Op):
     """A collective (``all_reduce``, ``all_gather``, …) of ``elements`` elements a participant."""
@@ -482,6 +511,7 @@ class Collective(Op):
         return self.elements
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class SpikingLayer(Op):
     """``neurons`` neurons driven for ``time_steps`` steps by ``sources`` presynaptic neurons.
@@ -538,6 +568,7 @@ class SpikingLayer(Op):
         return self.neuron_updates
 
 
+@displayed_by("hwsim.views.cards:operator")
 @dataclass(frozen=True, kw_only=True)
 class Unmodelled(Op):
     """An operator no machine models: carried with its tensors, reported as such, charged only its bytes."""
@@ -572,7 +603,7 @@ def op_from_dict(data: Mapping[str, Any]) -> Op:
     if not isinstance(data, Mapping):
         raise InputError(f"op: expected a mapping with kind and name, got {data!r}")
     kind = data.get("kind")
-    if kind not in OPERATORS:
+    if not isinstance(kind, str) or kind not in OPERATORS:
         raise unknown_name("op: kind", str(kind), OPERATORS)
     cls = OPERATORS[kind]
     known = {f.name for f in fields(cls)}

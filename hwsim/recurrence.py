@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -24,6 +25,7 @@ COMBINE_OPERATIONS = 2
 """Primitive operations that combine two pairs, (a, b) after (a', b') = (a a', a b' + b): a multiply and a multiply-add."""
 
 
+@displayed
 @dataclass(frozen=True)
 class ScanCost:
     """What a scan takes, in machine-neutral counts.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwsim.operators import FLOPS_PER_MAC, Op
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
+@displaying("bytes_offchip", "energy_total_j")
 @dataclass(frozen=True)
 class OpCost:
     """What one operator costs.
@@ -112,6 +114,7 @@ def repeated_rows(rows: Sequence[OpCost], ops: Sequence[Op], start_s: float) -> 
     ]
 
 
+@displayed
 @dataclass(frozen=True)
 class Span:
     """Something that happens on one track of the timeline (``array``, ``vector``, ``off_chip``, …)."""
@@ -212,7 +215,7 @@ class Report:
         """MACs done over those the machine could have done in the total time at each operator's format."""
         possible = sum(op.macs / op.utilization for op in self.ops if op.utilization > 0)
         rest = sum(op.time_s for op in self.ops if op.utilization <= 0) * self.peak_macs_per_s
-        return self.macs / (possible + rest) if self.macs else 0.0
+        return self.macs / (possible + rest) if self.macs and possible + rest else 0.0
 
     @property
     def known_time_s(self) -> float | None:
@@ -284,42 +287,29 @@ class Report:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
-        """The report that ``to_dict`` described.
+        """The report that ``to_dict`` described; its totals follow from the operators.
 
         Raises:
-            InputError: another schema or version, or a missing field.
+            InputError: another schema or version, a field that is missing, unknown or of another type, parts that do not add up.
         """
-        if data.get("schema") != SCHEMA or data.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(
-                f"report: expected schema {SCHEMA!r} version {SCHEMA_VERSION}, "
-                f"got {data.get('schema')!r} version {data.get('schema_version')!r}"
-            )
+        from hwsim.report_file import report_of
+
+        return report_of(data)
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "report") -> Report:
+        """The report that ``to_json`` wrote.
+
+        Raises:
+            InputError: not JSON, or as ``from_dict``; ``source`` names the file.
+        """
+        from hwsim.report_file import report_of
+        from numerics.documents import read_json
+
         try:
-            ops = []
-            for entry in data["ops"]:
-                values = {f.name: entry[f.name] for f in fields(OpCost) if f.name not in ("energy_j", "bytes")}
-                ops.append(OpCost(**values, energy_j=entry["energy_by_component_j"], bytes=entry["bytes_by_level"]))
-            return cls(
-                device=data["device"],
-                workload=data["workload"],
-                fidelity=data["fidelity"],
-                recipe=data["recipe"],
-                clock_hz=data["clock_hz"],
-                ops=tuple(ops),
-                peak_macs_per_s=data["peak_macs_per_s"],
-                offchip_bandwidth_bytes_per_s=data["offchip_bandwidth_bytes_per_s"],
-                origin=data["origin"],
-                spec=data["spec"],
-                version=data["hwsim_version"],
-                spans=tuple(Span(**span) for span in data["spans"]),
-                tables=data["tables"],
-                peak_memory_bytes=data["totals"]["peak_memory_by_role_bytes"],
-                notes=tuple(data["notes"]),
-            )
-        except KeyError as error:
-            raise InputError(f"report: field {error.args[0]!r} is missing") from None
-        except TypeError as error:
-            raise InputError(f"report: {str(error).split('__init__() ')[-1]}") from None
+            return report_of(read_json(text))
+        except InputError as error:
+            raise InputError(f"{source}: {str(error).removeprefix('report: ')}") from None
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The report as JSON text, also written to ``path`` if given."""

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 
+@displayed
 @dataclass(frozen=True)
 class RtlRatio:
     """A row of the file.

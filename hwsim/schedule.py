@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from hwsim.operators import OPERATORS, Elementwise, Matmul, Normalization, Op, Softmax
+from hwsim.views.display import displayed
 from hwsim.workload import Workload
 
 
+@displayed
 @dataclass(frozen=True)
 class Group:
     """Operators that run together; groups run one after another.
@@ -179,6 +181,7 @@ def plan_residency(workload: Workload, groups: Sequence[Group], capacity_bytes: 
     return Residency(frozenset(kept), frozenset(internal))
 
 
+@displayed
 @dataclass(frozen=True)
 class Traffic:
     """What one operator of a group moves, in bytes.
@@ -252,6 +255,7 @@ def _rewritten(workload: Workload, group: Group) -> set[int]:
     return {i for i in chain if all(last[workload.tensors[t].owner] != i for t in workload.ops[i].outputs)}
 
 
+@displayed
 @dataclass(frozen=True)
 class Schedule:
     """How a workload runs on a machine that keeps so many bytes on chip.

@@ -11,11 +11,13 @@ from hwsim.api import workload_from
 from hwsim.device import Device
 from hwsim.registry import get_device
 from hwsim.report import Report
+from hwsim.views.display import displayed_by
 from hwsim.workload import Workload
 from numerics.errors import InputError
 from numerics.recipes import Recipe
 
 
+@displayed_by("hwsim.views.study_cards:serving")
 @dataclass(frozen=True)
 class Serving:
     """Figures of serving ``batch`` requests together: the prompt at once, then one token after another.

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from hwsim.views.display import displayed_by
 from numerics.errors import InputError, nearest_names
 from numerics.formats import get_format
 from numerics.recipes import Recipe
@@ -43,14 +44,26 @@ NotNegative = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, all
 """A finite number, zero or above."""
 Fraction = Annotated[float, BeforeValidator(_no_truth_value), Field(gt=0, le=1)]
 """A share: above zero, at most one."""
-Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, le=1)]
+"""A share: from zero to one."""
+MOST = 2**56
+"""Beyond any machine's bytes; a bound keeps what kernels count within 64 bits."""
+Count = Annotated[int, Field(ge=1, le=MOST, strict=True)]
 """A whole number, one or above."""
+NaturalNumber = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+"""A whole number, zero or above."""
 
 
+@displayed_by("hwsim.views.cards:spec")
 class SpecPart(BaseModel):
     """A section of a device's spec: immutable, unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    def __repr__(self) -> str:
+        from hwsim.views.cards import spec_line
+
+        return spec_line(self)
 
 
 class Conversion(SpecPart):
@@ -84,6 +97,7 @@ class MachineSpec(SpecPart):
         conversions: ``"fp32->int8"`` → what a conversion takes; pairs not listed are errors.
         static_power_w: power whenever it is on.
         energy_source: node and source of the energies.
+        process_nm: process node, which sets the area (``Machine.area``); None: not known.
         calibrated: name of a fit → its data and the values it found, which replace those given elsewhere in the spec.
     """
 
@@ -95,6 +109,7 @@ class MachineSpec(SpecPart):
     conversions: Mapping[str, Conversion] = Field(default_factory=dict)
     static_power_w: NotNegative = 0.0
     energy_source: str
+    process_nm: Annotated[Positive, Field(ge=3, le=130)] | None = None
     calibrated: Mapping[str, Calibration] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from hwsim.operations import PRIMITIVES
 from hwsim.operators import Op, Scan
-from hwsim.spec import Count, NotNegative, SpecPart
+from hwsim.spec import Count, NotNegative, Positive, SpecPart
 
 
 def _complete(values: Mapping[str, float]) -> Mapping[str, float]:
@@ -33,7 +32,7 @@ class VectorUnit(SpecPart):
     """
 
     lanes: Count
-    cycles_per_operation: Mapping[str, Annotated[float, Field(gt=0)]]
+    cycles_per_operation: Mapping[str, Positive]
     energy_pj_per_operation: Mapping[str, NotNegative]
     scan_step_cycles: NotNegative = 4.0
 

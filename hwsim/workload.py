@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, cast, get_args
 from hwsim.expansion import NewTensor, expand_attention, expand_spiking
 from hwsim.operators import (
     FLOPS_PER_MAC,
+    LARGEST,
+    MOST,
     Attention,
     Convolution,
     Gather,
@@ -25,6 +27,8 @@ from hwsim.operators import (
     op_from_dict,
     op_to_dict,
 )
+from hwsim.views.display import displayed_by
+from numerics.documents import read_json, read_text
 from numerics.errors import InputError, unknown_name
 from numerics.formats import get_format, is_float
 from numerics.recipes import Recipe, get_recipe
@@ -52,6 +56,11 @@ DERIVED_LIMIT = 32
 _MISSING = object()
 
 
+MOST_DIMENSIONS = 64
+"""Of a tensor: as many as torch has."""
+
+
+@displayed_by("hwsim.views.cards:tensor")
 @dataclass(frozen=True)
 class Tensor:
     """A tensor of a workload.
@@ -77,6 +86,10 @@ class Tensor:
         for size in self.shape:
             if not isinstance(size, int) or isinstance(size, bool) or size < 0:
                 raise InputError(f"tensor {self.name!r}: shape must hold integers ≥ 0, got {self.shape!r}")
+        if len(self.shape) > MOST_DIMENSIONS or self.elements > LARGEST:
+            raise InputError(
+                f"tensor {self.name!r}: shape must have ≤ {MOST_DIMENSIONS} dimensions and ≤ 2^56 elements, got {self.shape!r}"
+            )
         if self.role not in ROLES:
             raise unknown_name(f"tensor {self.name!r}: role", str(self.role), ROLES)
         if self.density is not None and not (isinstance(self.density, int | float) and 0 <= self.density <= 1):
@@ -102,6 +115,7 @@ class Tensor:
         return {f.name: self.__dict__[f.name] for f in fields(self)}
 
 
+@displayed_by("hwsim.views.cards:peak")
 @dataclass(frozen=True)
 class PeakMemory:
     """The most bytes alive at once, at which operator, and what they are.
@@ -117,6 +131,7 @@ class PeakMemory:
     by_role: Mapping[str, int]
 
 
+@displayed_by("hwsim.views.cards:workload")
 @dataclass(frozen=True)
 class Workload:
     """Operators in execution order, and the tensors they read and write.
@@ -170,7 +185,34 @@ class Workload:
         """
         self.derived("checked operands", self._check_operands)
 
+    def check_sizes(self) -> None:
+        """See that no operator does more work than ``LARGEST``, and all together no more and no more bytes than ``MOST``.
+
+        Raises:
+            InputError: the operator, or the tensor, where this ends to be so.
+        """
+        self.derived("checked sizes", self._check_sizes)
+
+    def _check_sizes(self) -> None:
+        total = 0
+        for op in self.ops:
+            work = op.macs + sum(op.operations.values()) + op.elements_out
+            total += work
+            if work > LARGEST or total > MOST:
+                raise InputError(
+                    f"workload {self.name!r}: op {op.name!r}: expected at most 2^56 MACs and operations, and 2^60 up to it, "
+                    f"got {work:.3g} and {total:.3g}"
+                )
+        total = 0
+        for tensor in self.tensors.values():
+            total += tensor.bytes
+            if total > MOST:
+                raise InputError(
+                    f"workload {self.name!r}: tensor {tensor.name!r}: expected at most 2^60 bytes in all tensors, got {total:.3g}"
+                )
+
     def _check_operands(self) -> None:
+        self.check_sizes()
         for op in self.ops:
             where = f"workload {self.name!r}: op {op.name!r}"
             least_in, least_out = (2, 1) if op.is_matrix else (0, 0)
@@ -320,6 +362,7 @@ class Workload:
         return self.derived("peak_memory", self._peak_memory)
 
     def _peak_memory(self) -> PeakMemory:
+        self.check_sizes()
         end = len(self.ops)
         if not end:
             return PeakMemory(0, "", {})
@@ -481,9 +524,9 @@ class Workload:
             InputError: not JSON, another schema or version, an unknown or missing field, a wrong size.
         """
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{source}: not valid JSON: {error}") from None
+            data = read_json(text)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             raise InputError(f'{source}: not a workload file: expected "schema": "{SCHEMA}"')
         if data.get("version") != SCHEMA_VERSION:
@@ -497,6 +540,9 @@ class Workload:
         for key in ("tensors", "ops", "inputs", "outputs"):
             if not isinstance(data.get(key, []), list):
                 raise InputError(f"{source}: field {key!r} must be a list, got {data[key]!r}")
+        for key in ("inputs", "outputs"):
+            if not all(isinstance(name, str) for name in data.get(key, [])):
+                raise InputError(f"{source}: field {key!r} must be a list of tensor names, got {data[key]!r}")
         if not isinstance(data.get("metadata", {}), Mapping):
             raise InputError(f"{source}: field 'metadata' must be a mapping, got {data['metadata']!r}")
         allowed = {f.name for f in fields(Tensor)}
@@ -577,8 +623,4 @@ def chain(
 
 def load_json(path: str | Path) -> Workload:
     """The workload in a JSON file that ``Workload.to_json`` wrote."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    return Workload.from_json(text, source=str(path))
+    return Workload.from_json(read_text(path), source=str(path))

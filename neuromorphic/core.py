@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic._arrays import flags, integers
 from neuromorphic.neurons import LoihiNeuron, LoihiState, synaptic_weight
 from numerics.errors import InputError
@@ -18,6 +19,7 @@ PIPELINE_CYCLES = 3
 """Cycles of an update beyond one a neuron."""
 
 
+@displayed
 @dataclass(frozen=True)
 class CoreTrace:
     """What a core shows, of shape (cycles,) each; without ``state_valid`` the state is 0.
@@ -38,6 +40,7 @@ class CoreTrace:
     spike: npt.NDArray[np.bool_]
 
 
+@displayed
 class LifCore:
     """Neurons that share one datapath, one neuron a cycle.
 

@@ -14,6 +14,7 @@ from hwsim.device import check_request
 from hwsim.machine import Machine
 from hwsim.operators import Op, SpikingLayer
 from hwsim.report import OpCost, Report
+from hwsim.views.display import displayed_by
 from hwsim.views.units import counted
 from hwsim.workload import Workload
 from neuromorphic.chip.spec import ChipSpec
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
     from neuromorphic.chip.costs import ChipCosts
     from neuromorphic.chip.mapping import Mapping
     from neuromorphic.chip.network import ChipNetwork
@@ -35,6 +38,7 @@ MOST_DOTS = 20_000
 """Spikes that a report's raster keeps, about; a longer run is thinned."""
 
 
+@displayed_by("neuromorphic.cards:chip_run")
 @dataclass(frozen=True)
 class ChipRun:
     """A network on a chip: in its numbers, on its cores, run, and paid for."""
@@ -58,6 +62,11 @@ class NeuromorphicChip(Machine[ChipSpec]):
     fidelities: ClassVar[tuple[str, ...]] = ("analytic", "event")
     default_fidelity: ClassVar[str] = "event"
     event_driven: ClassVar[bool] = True
+
+    def _area(self, process: Process) -> Area:
+        from neuromorphic.chip.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     # --- the way of a network -----------------------------------------------------------------------------------------
 

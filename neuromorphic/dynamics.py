@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
 from neuromorphic.events import Events
 from numerics.errors import InputError, unknown_name
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+@displayed_by("neuromorphic.cards:activity")
 @dataclass(frozen=True)
 class Activity:
     """What a network did.

@@ -13,20 +13,24 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
 from neuromorphic._arrays import integers
+from numerics.documents import read_arrays
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 Duplicates = Literal["refuse", "once", "add"]
+MOST_STEPS = 2**27
+"""Of a recording: what is kept for each of them fills a gigabyte."""
 HEADERS = (("step", "neuron"), ("time_s", "address"))
 
 
+@displayed_by("neuromorphic.cards:events")
 @dataclass(frozen=True, eq=False)
 class Events:
     """What a population sent: which neurons in which step, and what each sent.
@@ -128,6 +132,8 @@ class Events:
         when, who = integers("step", step).ravel(), integers("neuron", neuron).ravel()
         what = None if value is None else np.asarray(value, np.float64).ravel()
         _whole("steps", steps, 0)
+        if steps > MOST_STEPS:
+            raise InputError(f"steps: expected at most 2^27, got {steps}")
         _whole("size", size, 1)
         if duplicates not in get_args(Duplicates):
             raise unknown_name("duplicates", str(duplicates), get_args(Duplicates))
@@ -204,20 +210,23 @@ class Events:
         if when == "time_s":
             if dt_s is None or not (np.isfinite(dt_s) and dt_s > 0):
                 raise InputError(f"{path.name}: dt_s: expected the length of a step in seconds > 0, got {dt_s!r}")
-            bins = columns["time_s"] / dt_s
-            nearest = np.rint(bins)
-            at_edge = np.abs(bins - nearest) <= 4 * np.finfo(np.float64).eps * np.abs(bins)
-            step = np.where(at_edge, nearest, np.floor(bins))
+            with np.errstate(over="ignore", invalid="ignore"):  # no times, which are told below
+                bins = columns["time_s"] / dt_s
+                nearest = np.rint(bins)
+                at_edge = np.abs(bins - nearest) <= 4 * np.finfo(np.float64).eps * np.abs(bins)
+                step = np.where(at_edge, nearest, np.floor(bins))
         else:
             if dt_s is not None:
                 raise InputError(f"{path.name}: dt_s: for times only, and the file gives steps")
             step = columns["step"]
         last = steps if steps is not None else 2**53
         _check(path, when, columns[when], (step >= 0) & (step < last), _times(last, dt_s) if dt_s else _wholes(last))
+        _check(path, when, columns[when], step < MOST_STEPS, "one of the first 2^27 steps")
         if when == "step":
             _check(path, when, step, step % 1 == 0, _wholes(last))
         neuron = columns[who]
-        _check(path, who, neuron, (neuron >= 0) & (neuron < size) & (neuron % 1 == 0), _wholes(size))
+        _check(path, who, neuron, (neuron >= 0) & (neuron < size), _wholes(size))
+        _check(path, who, neuron, neuron % 1 == 0, _wholes(size))
         value = columns.get("value")
         if value is not None:
             _check(path, "value", value, np.isfinite(value), "a finite number")
@@ -235,6 +244,10 @@ class Events:
         missing = {"size", "neuron"} - columns.keys()
         if missing:
             raise InputError(f"{path.name}: no array {sorted(missing)[0]!r}")
+        for name in ("size", "first", "neuron"):
+            array = columns[name].reshape(-1)
+            _check(path, name, array, (array >= 0) & (array < 2**53), _wholes(2**53))
+            _check(path, name, array, array % 1 == 0, _wholes(2**53))
         try:
             return cls(
                 int(columns["size"].reshape(-1)[0]), columns["first"].astype(np.int64), columns["neuron"].astype(np.int64),
@@ -338,10 +351,9 @@ def _columns(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _npz_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            columns = {name: archive[name] for name in archive.files}
-    except (BadZipFile, ValueError, OSError, EOFError, TypeError, AttributeError) as error:
-        raise InputError(f"{path.name}: no readable NPZ archive ({str(error).splitlines()[0]})") from None
+        columns = read_arrays(path)
+    except InputError as error:
+        raise InputError(f"{path.name}: no readable NPZ archive ({error})") from None
     for name, array in columns.items():
         if array.dtype.kind not in "biuf":
             raise InputError(f"{path.name}: {name}: expected numbers, got {array.dtype}")
@@ -367,7 +379,8 @@ def _csv_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
                 raise InputError(f"{path.name}: line 1: expected the header {known}, got {','.join(names)!r}")
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*input contained no data", category=UserWarning)
-                table = np.loadtxt(file, np.float64, delimiter=",", comments=None, ndmin=2)
+                filled = (line for line in file if line.strip())
+                table = np.loadtxt(filled, np.float64, delimiter=",", comments=None, ndmin=2)
     except UnicodeDecodeError:
         raise InputError(f"{path.name}: no text in UTF-8") from None
     except InputError:

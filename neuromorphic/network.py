@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by, displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Reset = Literal["zero", "subtract", "none"]
 Kind = Literal["input", "integrate_and_fire", "resonate_and_fire", "threshold", "readout"]
 
 
+@displayed_by("neuromorphic.cards:neurons")
 @dataclass(frozen=True)
 class Neurons:
     """Point neurons of one kind with real parameters, each an array (neurons,) (or a number for all).
@@ -120,6 +122,7 @@ class Neurons:
 PARAMETERS = tuple(f.name for f in fields(Neurons) if f.name not in ("kind", "reset", "reset_next_step", "fires_at_threshold"))
 
 
+@displaying("size")
 @dataclass(frozen=True)
 class Population:
     """Neurons of one kind under one name.
@@ -148,6 +151,7 @@ class Population:
         return prod(self.shape)
 
 
+@displayed_by("neuromorphic.cards:synapses")
 @dataclass(frozen=True)
 class Synapses:
     """Synapses by their source (compressed rows).
@@ -224,6 +228,7 @@ class Synapses:
         return found
 
 
+@displayed
 @dataclass(frozen=True)
 class Projection:
     """Synapses from one population to another (or itself).
@@ -263,6 +268,7 @@ class Projection:
         return bool((np.asarray(self.delay_steps) == 0).any())
 
 
+@displayed_by("neuromorphic.cards:network")
 @dataclass(frozen=True)
 class SpikingNetwork:
     """Populations and projections; ``inputs`` are the populations of kind ``input``.

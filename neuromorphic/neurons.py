@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from neuromorphic._arrays import integers
 from numerics.errors import InputError
 
@@ -55,6 +56,7 @@ REFRACTORY_SHIFT = 7
 """While a neuron is refractory its membrane register holds the steps that are left · 2^7."""
 
 
+@displayed
 @dataclass
 class LoihiState:
     """State of neurons, of one shape; ``LoihiNeuron.step`` writes it.
@@ -74,6 +76,7 @@ class LoihiState:
         return np.where(self.refractory > 0, self.refractory << REFRACTORY_SHIFT, self.v)
 
 
+@displaying("threshold", "bias")
 @dataclass(frozen=True)
 class LoihiNeuron:
     """A current-based leaky integrate-and-fire neuron of Loihi (v1).

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from neuromorphic._arrays import flags, integers
 from numerics.errors import InputError
 
@@ -32,6 +33,7 @@ class RouterPort(IntEnum):
 PORTS = len(RouterPort)
 
 
+@displaying("bits")
 @dataclass(frozen=True)
 class FlitFormat:
     """Fields of a flit, which is a whole packet: x of its destination in the highest bits, y, payload.
@@ -82,6 +84,7 @@ class FlitFormat:
         return array >> (self.y_bits + self.payload_bits), y, array & ((1 << self.payload_bits) - 1)
 
 
+@displayed
 @dataclass(frozen=True)
 class PortTrace:
     """What every port of every router shows, by (cycles, rows, columns, 5); only pins of the mesh show as driven or offered.
@@ -101,6 +104,7 @@ class PortTrace:
     out_ready: npt.NDArray[np.bool_]
 
 
+@displayed
 @dataclass(frozen=True)
 class MeshRun:
     """What came of some cycles.
@@ -123,6 +127,7 @@ class MeshRun:
     trace: PortTrace | None
 
 
+@displayed
 class Mesh:
     """Routers of five ports each, joined to their neighbours, rows from north to south.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwsim.operators import Convolution, Matmul, Op, Reduction, SpikingLayer
+from hwsim.views.display import displayed_by
 from hwsim.workload import Tensor, Workload
 from neuromorphic._checks import number, whole
 from neuromorphic.network import Neurons, Projection, SpikingNetwork
@@ -35,6 +36,7 @@ FORMAT = "fp32"
 SPIKE = "uint1"
 
 
+@displayed_by("neuromorphic.cards:spiking_workload")
 @dataclass(frozen=True, repr=False)
 class SpikingWorkload(Workload):
     """A workload of spiking layers, with what they are layers of. Its JSON form has the layers only.

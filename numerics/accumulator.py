@@ -12,6 +12,7 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Literal
 
+from numerics._display import displayed
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FloatFormat, Format, IntFormat, format_names, get_format
 from numerics.rounding import check_rounding
@@ -38,6 +39,7 @@ WIDEST_MANTISSA = 50
 """Mantissa bits up to which a sum in 64-bit floats, rounded to odd, still rounds correctly (Boldo, Melquiond, 2008)."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Promotion:
     """Every ``interval`` products the sum is added to a wider one (rounded to nearest even) and restarts at zero.
@@ -54,6 +56,7 @@ class Promotion:
         object.__setattr__(self, "interval", _plain_integer(self.interval))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Accumulator:
     """How a sum of products is computed.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from numerics._display import displayed, displaying
 from numerics.encoding import encode
 from numerics.errors import InputError, unknown_name
 from numerics.formats import CodebookFormat, FloatFormat, Format, get_format
@@ -43,6 +44,7 @@ _SHRINKS = np.linspace(1.0, 0.1, 19)
 """Parts of the range that ``mse_uniform`` starts from: it goes to the nearest optimum from each and keeps the best."""
 
 
+@displayed
 @dataclass(frozen=True)
 class CodebookFit:
     """A codebook and how well it stands for the data it was fitted to.
@@ -106,6 +108,7 @@ def fit_codebook(
 # --- groups -------------------------------------------------------------------------------------------------------------
 
 
+@displaying("bits_per_weight", "storage_bytes")
 @dataclass(frozen=True)
 class GroupedCodebooks:
     """A tensor whose groups of consecutive elements each have a table of values.

@@ -1,4 +1,4 @@
-"""YAML and JSON files, as recipes, specs and workloads are: read in one strict way by all that read them.
+"""YAML and JSON files, as recipes, specs and workloads are, and archives of arrays: read in one strict way by all that read them.
 
 What a reader would let pass in silence is an error here: a field given twice (the last would win), nesting or references without
 end (whatever prints the value would not return), NaN in JSON, characters that cannot be written again.
@@ -10,9 +10,12 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numerics.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 DEEPEST = 100
 """Lists and mappings inside one another."""
@@ -42,6 +45,7 @@ def read_yaml(text: str) -> Any:
     import yaml
 
     try:
+        _check_depth(text)
         found = yaml.load(text, Loader=_loader())
         _check_tree(found, most=MOST_VALUES)
     except yaml.YAMLError as error:
@@ -69,6 +73,22 @@ def read_json(text: str) -> Any:
     return found
 
 
+def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an ``.npz`` file, by name; none of objects.
+
+    Raises:
+        InputError: no such archive; the message is what numpy or zipfile stumbled over.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (Exception, MemoryError) as error:  # whatever the bytes provoke, a header that asks for all memory among it
+        text = str(error).strip()
+        raise InputError(text.splitlines()[0] if text else type(error).__name__) from None
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
@@ -81,6 +101,17 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no number in JSON")
 
 
+def _check_depth(text: str) -> None:
+    """See that a YAML text is not nested deeply, before it is read: libyaml recurses without end, and the process dies."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError
+
+
 def _check_tree(tree: Any, *, most: int | None = None) -> None:
     waiting, count = [(tree, 0)], 0
     while waiting:
@@ -90,8 +121,8 @@ def _check_tree(tree: Any, *, most: int | None = None) -> None:
             if not value.isascii():
                 value.encode("utf-8")  # half a pair of surrogates is an error
             continue
-        inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
-        if inside:
+        if isinstance(value, dict | list):
+            inside = [*value, *value.values()] if isinstance(value, dict) else value
             if depth >= DEEPEST:
                 raise RecursionError
             if most is not None and count + len(waiting) > most:
@@ -120,6 +151,6 @@ def _loader() -> Any:
             return super().construct_mapping(node, deep=deep)
 
     Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
     return Loader

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._display import displayed, displaying
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ NO_BIT = -1
 """Position of a syndrome that points at no bit: there is no error, or more than one."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Decoded:
     """What a decoder says of each word; arrays of the shape of the words.
@@ -56,6 +58,7 @@ class Decoded:
     double_error: NDArray[np.bool_]
 
 
+@displayed
 @dataclass(frozen=True)
 class Outcomes:
     """Share of the patterns of some number of wrong bits that end in each way; they add up to 1.
@@ -73,6 +76,7 @@ class Outcomes:
     undetected: float
 
 
+@displaying("check_bits", "code_bits")
 @dataclass(frozen=True)
 class Secded:
     """Hsiao's code for words of ``data_bits``.

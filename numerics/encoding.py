@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._display import displaying
 from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.formats import TABLE_BITS, BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@displaying("storage_bytes")
 @dataclass(frozen=True)
 class BlockCodes:
     """A tensor in a block format.

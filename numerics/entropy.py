@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._display import displayed, displaying
 from numerics._parallel import run_parts
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FloatFormat, Format, get_format
@@ -72,6 +73,7 @@ def _entropy(counts: NDArray[Any]) -> float:
     return abs(float(-(p * np.log2(p)).sum()))  # the sum of one symbol alone is −0
 
 
+@displayed
 @dataclass(frozen=True)
 class FieldEntropy:
     """Bits of information in each field of a float format's codes, each field by itself.
@@ -210,6 +212,7 @@ def truncate_mantissa(x: Any, fmt: str | Format | None = None, *, keep_bits: int
 # --- the container ------------------------------------------------------------------------------------------------------
 
 
+@displaying("original_bytes", "ratio", "bits_per_element")
 @dataclass(frozen=True)
 class CompressedFloats:
     """Floats with coded exponents.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from numerics._display import displayed_by
 from numerics._fields import check_integer, settle
 from numerics.errors import InputError, unknown_name
 
@@ -47,6 +48,7 @@ def _where(name: Any) -> str:
     return f"format {name!r}"
 
 
+@displayed_by("numerics._cards:float_format")
 @dataclass(frozen=True)
 class FloatFormat:
     """A floating-point format.
@@ -287,6 +289,7 @@ class _Stepped:
         return _packed_bytes(elements, self.bits)
 
 
+@displayed_by("numerics._cards:stepped_format")
 @dataclass(frozen=True)
 class IntFormat(_Stepped):
     """A two's-complement (signed) or unsigned integer; ``bool`` is an unsigned integer held in a byte.
@@ -321,6 +324,7 @@ class IntFormat(_Stepped):
         return 0
 
 
+@displayed_by("numerics._cards:stepped_format")
 @dataclass(frozen=True)
 class FixedFormat(_Stepped):
     """A fixed-point number: an integer code times 2^−fraction_bits.
@@ -366,6 +370,7 @@ def _number(field: str, value: Any) -> float:
     raise InputError(f"{field}: expected numbers, got {value!r}")
 
 
+@displayed_by("numerics._cards:codebook_format")
 @dataclass(frozen=True)
 class CodebookFormat:
     """Codes that stand for listed values, times a scale: binary, ternary, NF4, or the centres that clustering found.
@@ -453,6 +458,7 @@ section 6.3; a power of two whatever the scale's format, and elements above the 
 scale ≥ amax / largest element (nothing saturates); ``nearest``, amax / largest element rounded to nearest even."""
 
 
+@displayed_by("numerics._cards:block_format")
 @dataclass(frozen=True)
 class BlockFormat:
     """Elements that share one scale for each block of ``block_size``.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._display import displayed_by
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def as_doubles(x: Any) -> NDArray[np.float64]:
     return np.asarray(x.detach().cpu().double().numpy() if hasattr(x, "detach") else x, dtype=np.float64)
 
 
+@displayed_by("numerics._cards:histogram")
 class Histogram:
     """Counts of a tensor's values in bins of equal width, over any number of batches, in one place of fixed size.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numerics._display import displayed
 from numerics._fields import check_integer
 from numerics.errors import InputError
 
@@ -27,6 +28,7 @@ TAPS: dict[int, tuple[int, ...]] = {
 table 3; 2 bits: the only one)."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Lfsr:
     """A register in Galois's form that shifts to the right: ``state' = (state >> 1) ^ (mask if state & 1 else 0)``.

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from numerics._display import displayed
 from numerics.errors import InputError, unknown_name
 from numerics.recipes import LossScaling
 
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
+@displayed
 class LossScaler:
     """Scales the loss before ``backward``, and gradients back before a step.
 

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from numerics import _product_operands as operands
+from numerics._display import displayed
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, IntFormat, get_format
 from numerics.rounding import ROUNDINGS
 
 
+@displayed
 @dataclass(frozen=True)
 class MacPlan:
     """How one multiply-accumulate of an accumulator is computed, for kernels that call ``numerics._mac_kernels.mac``.

@@ -20,6 +20,7 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
+from numerics._display import displayed_by
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FloatFormat, Format, get_format
 from numerics.quantizer import check_fits, stream_key
@@ -54,6 +55,7 @@ class Kept(TypedDict, total=False):
     seed: int | None
 
 
+@displayed_by("numerics._cards:training_bytes")
 @dataclass(frozen=True)
 class TrainingBytes:
     """Memory that training keeps, activations apart.
@@ -89,6 +91,7 @@ class _Plan:
     state: Mapping[str, Storage]
 
 
+@displayed_by("numerics._cards:optimizer")
 class LowPrecisionOptimizer(torch.optim.Optimizer, ABC):
     """What the optimizers share: where formats come from, rounding, and the count of bytes.
 

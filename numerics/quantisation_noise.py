@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._display import displayed
 from numerics.errors import InputError
 from numerics.formats import BlockFormat, FixedFormat, IntFormat
 from numerics.histogram import as_doubles
@@ -57,6 +58,7 @@ class _Powers:
         return 10.0 * math.log10(self.signal / self.noise) if self.signal > 0.0 else -math.inf
 
 
+@displayed
 @dataclass(frozen=True)
 class SqnrRow:
     """What quantisation costs one operand, or one module.
@@ -80,6 +82,7 @@ class SqnrRow:
     clipped: float = math.nan
 
 
+@displayed
 @dataclass(frozen=True)
 class SqnrReport:
     """Rows for every operand that is rounded, then for every module without parts."""

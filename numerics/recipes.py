@@ -14,12 +14,13 @@ al. (arXiv 2502.20586); NVFP4, NVIDIA (arXiv 2509.25149); integers in training, 
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from numerics._display import displayed, displayed_by
+from numerics.documents import read_json, read_text, read_yaml
 from numerics.errors import InputError, nearest_names, unknown_name
 from numerics.formats import CodebookFormat, FixedFormat, Format, IntFormat, get_format, register_format
 from numerics.rounding import ROUNDINGS
@@ -73,6 +74,7 @@ def _check_scalings(where: str, scaling: Mapping[str, Scaling]) -> None:
             raise InputError(f"{where}: scaling.{role}: expected a Scaling, got {entry!r}")
 
 
+@displayed
 @dataclass(frozen=True)
 class LossScaling:
     """A factor on the loss that keeps small gradients out of the subnormals (Micikevicius et al., arXiv 1710.03740, section 3.2).
@@ -118,6 +120,7 @@ class LossScaling:
         return cls(**data)
 
 
+@displayed
 @dataclass(frozen=True)
 class Override:
     """Formats for the modules whose path matches a shell pattern (``"*.lm_head"``, ``"layer1.*"``).
@@ -133,6 +136,7 @@ class Override:
     scaling: Mapping[str, Scaling] = field(default_factory=dict)
 
 
+@displayed_by("numerics._cards:recipe")
 @dataclass(frozen=True)
 class Recipe:
     """A named choice of formats by role, with overrides by module path (the first that matches wins).
@@ -180,9 +184,9 @@ class Recipe:
             if role not in ROLES or role == "accumulator":
                 # An accumulator's rounding belongs to ``accumulation``.
                 raise unknown_name(f"{where}: rounding: role", role, [r for r in ROLES if r != "accumulator"])
-            if mode not in ROUNDINGS:
+            if not isinstance(mode, str) or mode not in ROUNDINGS:
                 raise unknown_name(f"{where}: rounding.{role}", str(mode), ROUNDINGS)
-        if self.gradient_estimator not in GRADIENT_ESTIMATORS:
+        if not isinstance(self.gradient_estimator, str) or self.gradient_estimator not in GRADIENT_ESTIMATORS:
             raise unknown_name(f"{where}: gradient_estimator", str(self.gradient_estimator), GRADIENT_ESTIMATORS)
         if self.loss_scaling is not None and not isinstance(self.loss_scaling, LossScaling):
             raise InputError(f"{where}: loss_scaling: expected a LossScaling or None, got {self.loss_scaling!r}")
@@ -477,20 +481,13 @@ def get_recipe(recipe: str | Path | Recipe) -> Recipe:
     path = Path(text)
     if path.suffix in (".json", ".yaml", ".yml"):
         try:
-            content = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"recipe: cannot read {text!r}: {error.strerror}") from None
+            content = read_text(path)
+        except InputError as error:
+            raise InputError(f"recipe: cannot read {text!r}: {str(error).partition(': cannot be read: ')[2]}") from None
         try:
-            if path.suffix == ".json":
-                data = json.loads(content)
-            else:
-                import yaml
-
-                data = yaml.safe_load(content)
-        except ValueError as error:
-            raise InputError(f"recipe: {text!r} is not valid {path.suffix[1:].upper()}: {error}") from None
-        except Exception as error:  # yaml.YAMLError; the module is imported only where needed
-            raise InputError(f"recipe: {text!r} is not valid YAML: {str(error).splitlines()[0]}") from None
+            data = read_json(content) if path.suffix == ".json" else read_yaml(content)
+        except InputError as error:
+            raise InputError(f"recipe: {text!r} is {error}") from None
         if not isinstance(data, Mapping):
             raise InputError(f"recipe: {text!r} must hold a mapping with name and formats")
         return Recipe.from_dict(data)

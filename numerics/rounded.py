@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from numerics._display import displayed
 from numerics._product_operands import as_array
 from numerics.errors import InputError, unknown_name
 from numerics.formats import FloatFormat, Format, get_format
@@ -34,6 +35,7 @@ _EXPONENTS = 500
 """Exponents within ± this: products and quotients stay inside float64's normal range."""
 
 
+@displayed
 class RoundedArithmetic:
     """The operations of a float format on float64 arrays (or numbers) that hold its values.
 

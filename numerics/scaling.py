@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from numerics._display import displayed
 from numerics.errors import InputError, unknown_name
 from numerics.formats import Format, IntFormat
 
@@ -31,6 +32,7 @@ magnitudes of the steps before."""
 UPDATES = ("dynamic", "static", "delayed")
 
 
+@displayed
 @dataclass(frozen=True)
 class Scaling:
     """The scales of one role.
@@ -221,8 +223,8 @@ def _largest(x: torch.Tensor, scaling: Scaling) -> torch.Tensor:
         return x.amax()
     if scaling.granularity == "channel":
         return x.amax(dim=-1, keepdim=True)
-    rows, columns = _part(scaling)
     x = x.unsqueeze(-2) if x.ndim == 1 else x
+    rows, columns = _part(scaling, x.shape)
     padding = (0, -x.shape[-1] % columns, 0, -x.shape[-2] % rows)
     padded = torch.nn.functional.pad(x, padding, value=-torch.inf) if any(padding) else x
     return padded.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows)).amax(dim=(-3, -1))
@@ -232,18 +234,18 @@ def _spread(scale: torch.Tensor, shape: tuple[int, ...], scaling: Scaling) -> to
     """One scale a part → scales that broadcast to a tensor of this shape."""
     if scaling.granularity in ("tensor", "channel"):
         return scale
-    rows, columns = _part(scaling)
+    rows, columns = _part(scaling, shape)
     whole = scale.repeat_interleave(columns, dim=-1)[..., : shape[-1]]
     if len(shape) == 1:
         return whole[0]
     return whole.repeat_interleave(rows, dim=-2)[..., : shape[-2], :] if rows > 1 else whole
 
 
-def _part(scaling: Scaling) -> tuple[int, int]:
-    if isinstance(scaling.size, tuple):
-        return scaling.size
+def _part(scaling: Scaling, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns that share a scale, in a tensor of this shape at most all."""
     assert scaling.size is not None
-    return 1, scaling.size
+    rows, columns = scaling.size if isinstance(scaling.size, tuple) else (1, scaling.size)
+    return min(rows, shape[-2]) if len(shape) > 1 else rows, min(columns, shape[-1])
 
 
 class AmaxHistory:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from numerics._display import displayed, displayed_by
 from numerics._product_operands import as_array
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, Format, get_format
@@ -39,6 +40,7 @@ PATIENCE = 5
 # --- factorisation ------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class LUFactors:
     """``a[order] = lower @ upper``, up to rounding.
@@ -207,6 +209,7 @@ def _power_of_two(largest: NDArray[np.float64]) -> NDArray[np.float64]:
 # --- iterative refinement -----------------------------------------------------------------------------------------------
 
 
+@displayed_by("numerics._cards:iterations")
 @dataclass(frozen=True)
 class Refinement:
     """A solution found by iterative refinement, or how far it came.
@@ -327,6 +330,7 @@ def _product(arithmetic: RoundedArithmetic, matrix: NDArray[np.float64], x: NDAr
 # --- conjugate gradients ------------------------------------------------------------------------------------------------
 
 
+@displayed_by("numerics._cards:iterations")
 @dataclass(frozen=True)
 class ConjugateGradients:
     """A solution found by conjugate gradients, or how far they came.

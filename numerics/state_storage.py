@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from numerics._display import displayed
 from numerics.errors import InputError
 from numerics.formats import BlockFormat, CodebookFormat, FloatFormat, Format, IntFormat, get_format
 from numerics.quantizer import quantize
@@ -24,6 +25,7 @@ SCALE_BYTES = 4
 """A scale is an FP32 number."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Storage:
     """Format, scales and rounding of a stored tensor.

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from numerics._fields import check_integer
-from numerics.errors import InputError, unknown_name
-from photonic._numbers import is_one_of, number
+from hwsim.views.display import displayed, displayed_by
+from numerics._fields import check_flag, check_integer
+from numerics.errors import InputError
+from photonic._numbers import complex_numbers, finite, is_one_of, number, one_of
 from photonic.decomposition import decompose
 from photonic.detection import Homodyne, Receiver
 from photonic.fabrication import FabricatedMesh
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 Goal = Literal["power", "field"]
 
+MOST_SETTINGS = 1024
+"""Of a phase; an MZI is read at the square of it."""
+
 
 def fidelity(matrix: npt.ArrayLike, target: npt.ArrayLike, *, common_loss: bool = False) -> float:
     """|tr(target† · matrix)|²/N² (M. Y.-S. Fang et al., Opt. Express 27(10), 14009, 2019): 1 where they agree but for one phase.
@@ -48,17 +52,21 @@ def fidelity(matrix: npt.ArrayLike, target: npt.ArrayLike, *, common_loss: bool 
             3(12), 1460, 2016).
 
     Raises:
-        InputError: matrices of different shapes, or not square; with ``common_loss``, a matrix of zeros.
+        InputError: matrices of different shapes, not square, or not finite; with ``common_loss``, a matrix of zeros.
     """
-    found, wanted = np.asarray(matrix, np.complex128), np.asarray(target, np.complex128)
+    found, wanted = complex_numbers("matrix", matrix), complex_numbers("target", target)
+    check_flag("common_loss", common_loss)
     if found.shape != wanted.shape or found.ndim != 2 or found.shape[0] != found.shape[1] or not found.size:
         raise InputError(f"matrix: expected two square matrices of one shape, got {found.shape} and {wanted.shape}")
+    finite("matrix", found)
+    finite("target", wanted)
     size = len(found) ** 2 if not common_loss else len(found) * float(np.linalg.norm(found)) ** 2
     if size == 0:
         raise InputError("matrix: expected one that lets light pass, got zeros")
     return float(abs(np.vdot(wanted, found)) ** 2 / size)
 
 
+@displayed
 class Bench:
     """A chip between lasers and detectors.
 
@@ -84,7 +92,7 @@ class Bench:
         self.mesh = mesh
         self.detection = detection
         self.power_w = float(power_w)
-        self.seed = check_integer("seed", seed)
+        self.seed = check_integer("seed", seed, 0)
         self.readings = 0
         self.clipped = 0
         self._shots = 0
@@ -99,7 +107,12 @@ class Bench:
         self.mesh = self.mesh.with_phases(**phases)
 
     def powers(self, vectors: Numbers) -> Floats:
-        """(signals, batch) squared magnitudes at the outputs, as read, for inputs (signals, batch)."""
+        """(signals, batch) squared magnitudes at the outputs, as read, for inputs (signals, batch).
+
+        Raises:
+            InputError: another shape, numbers that are not finite.
+        """
+        vectors = self._checked(vectors)
         if isinstance(self.detection, Homodyne):
             return np.abs(self.amplitudes(vectors)) ** 2
         reading = self.detection.read(np.abs(self._light(vectors)) ** 2, seed=self._next(vectors))
@@ -110,13 +123,20 @@ class Bench:
         """The same, complex amplitudes.
 
         Raises:
-            InputError: the detectors see only powers.
+            InputError: the detectors see only powers; another shape, numbers that are not finite.
         """
+        vectors = self._checked(vectors)
         if not isinstance(self.detection, Homodyne):
             raise InputError("detection: expected Homodyne, because photodiodes do not see phases")
         reading = self.detection.read(self._light(vectors), seed=self._next(vectors))
         self.clipped += reading.clipped
         return reading.values / np.sqrt(self.power_w)
+
+    def _checked(self, vectors: npt.ArrayLike) -> Numbers:
+        given = complex_numbers("vectors", vectors)
+        if given.ndim != 2 or given.shape[0] != self.layout.signals:
+            raise InputError(f"vectors: expected shape ({self.layout.signals}, batch), got {given.shape}")
+        return given
 
     def _light(self, vectors: Numbers) -> Numbers:
         wires = np.zeros((self.layout.ports, vectors.shape[1]), np.complex128)
@@ -130,6 +150,7 @@ class Bench:
         return (self.seed << 40) + self._shots
 
 
+@displayed_by("photonic.cards:calibration")
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """What came of it.
@@ -180,7 +201,8 @@ def self_configure(
     """
     wanted = _checked(bench, target, goal)
     check_integer("sweeps", sweeps, 1)
-    check_integer("settings", settings, 3)
+    if check_integer("settings", settings, 3) > MOST_SETTINGS:
+        raise InputError(f"settings: expected at most {MOST_SETTINGS}, got {settings}")
     start = bench.readings
     everything = _all_rows(bench, wanted, goal)
     scores = [everything.score()]
@@ -338,11 +360,11 @@ def _changes(bench: Bench, name: str, vectors: Numbers) -> Numbers:
 
 
 def _checked(bench: Bench, target: npt.ArrayLike, goal: str) -> Numbers:
-    if goal not in get_args(Goal):
-        raise unknown_name("goal", str(goal), get_args(Goal))
+    is_one_of("bench", bench, Bench)
+    one_of("goal", goal, get_args(Goal))
     if goal == "field" and not isinstance(bench.detection, Homodyne):
         raise InputError("goal: expected 'power', because photodiodes do not see phases; got 'field'")
-    wanted, signals = np.asarray(target, np.complex128), bench.layout.signals
+    wanted, signals = complex_numbers("target", target), bench.layout.signals
     if wanted.shape != (signals, signals):
         raise InputError(f"target: expected shape ({signals}, {signals}), got {wanted.shape}")
     off = np.abs(wanted.conj().T @ wanted - np.eye(len(wanted))).max()

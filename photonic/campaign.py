@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwsim.faults import MapOutcome
+from hwsim.faults.machines import AnswersUnderTest, MapSubject, checked_labels, checked_scenarios
 from hwsim.faults.statistics import MeanMethod
 from hwsim.faults.trials import TrialCampaign
 from numerics.errors import InputError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numerics.recipes import Recipe
 
 
-class EngineUnderTest:
+class EngineUnderTest(AnswersUnderTest):
     """A classifier on an optical engine with samples; the largest output is the answer.
 
     Every run has the same engine, seed and noise, so that outputs differ by faults alone.
@@ -53,67 +54,39 @@ class EngineUnderTest:
         recipe: Recipe,
         seed: int,
     ) -> None:
-        self.device, self.module, self.inputs, self.labels, self.recipe, self.seed = (
-            PhotonicEngine(spec), module, inputs, labels, recipe, seed
-        )  # fmt: skip
-        if labels is not None and len(labels) != self.images:
-            raise InputError(f"labels: expected {self.images}, one a sample, got {len(labels)}")
+        self.device, self.module, self.inputs, self.recipe, self.seed = PhotonicEngine(spec), module, inputs, recipe, seed
         self._golden, _ = self._outputs(None)
-        if self._golden.ndim != 2 or len(self._golden) != self.images:
-            raise InputError(f"module: expected outputs of shape ({self.images}, classes), got {self._golden.shape}")
-        self._answers = self._golden.argmax(axis=1)
-        self._expected = self._answers if labels is None else np.asarray(labels)
-
-    @property
-    def images(self) -> int:
-        """Number of samples."""
-        return len(self.inputs)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there are right answers."""
-        return self.labels is not None
-
-    @property
-    def golden_score(self) -> float:
-        """Share of right answers without faults."""
-        return float(np.mean(self._answers == self._expected))
+        if self._golden.ndim != 2 or len(self._golden) != len(inputs):
+            raise InputError(f"module: expected outputs of shape ({len(inputs)}, classes), got {self._golden.shape}")
+        super().__init__(self._golden.argmax(axis=1), labels)
 
     def _outputs(self, faults: PhotonicFaults | None) -> tuple[npt.NDArray[Any], int]:
         """(samples, classes), and how many parts are broken."""
         import torch
 
         import numerics
+        from photonic._layer_inputs import check_inputs_of
 
         unit = self.device.unit(seed=self.seed, faults=faults)
         emulated = numerics.emulate(self.module, self.recipe, seed=self.seed, matrix_unit=unit).eval()
+        check_inputs_of(emulated.module)
         with torch.no_grad():
             return emulated(self.inputs).numpy(), unit.broken
 
     def run_map(self, faults: PhotonicFaults, *, protections: Sequence[Any] = (), seed: int = 0) -> MapOutcome:
         """What all samples come to with what this seed breaks."""
         found, broken = self._outputs(replace(faults, seed=seed))
-        answers = found.argmax(axis=1)
-        masked = int((found == self._golden).all(axis=1).sum())
-        lost = int((~np.isfinite(found)).any(axis=1).sum())
-        outcome = "masked" if masked == self.images else "nan" if lost else "silent"
-        changed, right = int((answers != self._answers).sum()), float(np.mean(answers == self._expected))
-        return MapOutcome(outcome, masked, lost, changed, right, broken, 0, 0)
+        same, lost = (found == self._golden).all(axis=1), (~np.isfinite(found)).any(axis=1)
+        return self.outcome(found.argmax(axis=1), same=same, lost=lost, broken=broken)
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What workers need."""
-
+@dataclass(frozen=True, kw_only=True)
+class _Subject(MapSubject):
     spec: PhotonicSpec
     module: Any
     inputs: Any
     labels: tuple[int, ...] | None
     recipe: Recipe
-    scenarios: tuple[tuple[str, PhotonicFaults], ...]
-    seed: int
-    single: None = None
-    protections: tuple[()] = ()
 
     def network(self) -> EngineUnderTest:
         return EngineUnderTest(self.spec, self.module, self.inputs, self.labels, self.recipe, self.seed)
@@ -164,33 +137,29 @@ class PhotonicCampaign(TrialCampaign):
             raise InputError(f"device: expected a photonic engine, got {type(device).__name__}")
         if not isinstance(module, torch.nn.Module):
             raise InputError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-        if not isinstance(inputs, torch.Tensor) or not len(inputs):
+        if not isinstance(inputs, torch.Tensor) or not inputs.dim() or not len(inputs):
             raise InputError(f"inputs: expected a tensor with samples, got {type(inputs).__name__}")
-        if not isinstance(faults, Mapping) or not faults:
-            raise InputError("faults: expected named scenarios of PhotonicFaults, got none")
-        for name, some in faults.items():
-            if not isinstance(some, PhotonicFaults):
-                raise InputError(f"faults: {name}: expected PhotonicFaults, got {type(some).__name__}")
+        scenarios = checked_scenarios(faults, PhotonicFaults)
+        for _, some in scenarios:
             device.unit(seed=seed, faults=some)  # what cannot break shows now and not in a worker
-        right = None if labels is None else tuple(int(label) for label in np.asarray(labels).tolist())
         chosen = device.computed_recipe(device.spec.default_recipe if recipe is None else get_recipe(recipe))
-        subject = _Subject(device.spec, module, inputs, right, chosen, tuple(faults.items()), seed)
+        subject = _Subject(
+            spec=device.spec, module=module, inputs=inputs, labels=checked_labels(labels), recipe=chosen, scenarios=scenarios,
+            seed=seed,
+        )  # fmt: skip
         super().__init__(subject, margin=margin, confidence=confidence, first=first, maximum=maximum, interval=interval)
 
     def _described(self) -> dict[str, Any]:
-        subject = self.subject
+        subject: _Subject = self.subject
         model = hashlib.sha256(repr(subject.module).encode())
         for name, values in sorted(subject.module.state_dict().items()):
             model.update(name.encode() + values.detach().cpu().numpy().tobytes())
         data = hashlib.sha256(repr(subject.labels).encode())
         data.update(subject.inputs.detach().cpu().numpy().tobytes())
-        return {
-            "model": model.hexdigest()[:32],
-            "device": hashlib.sha256(subject.spec.model_dump_json().encode()).hexdigest()[:32],
-            "recipe": subject.recipe.name,
-            "formats": dict(subject.recipe.formats),
-            "data": data.hexdigest()[:32],
-            "metric": "accuracy",
-            "faults": {name: asdict(some) for name, some in subject.scenarios},
-            "protections": [],
-        }
+        return subject.described(
+            model=model.hexdigest()[:32],
+            device=hashlib.sha256(subject.spec.model_dump_json().encode()).hexdigest()[:32],
+            recipe=subject.recipe.name,
+            formats=dict(subject.recipe.formats),
+            data=data.hexdigest()[:32],
+        )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from numerics.errors import InputError, unknown_name
+from numerics.errors import InputError
+from photonic._numbers import array, finite, number, one_of
 from photonic.layouts import MeshKind, MeshLayout, layout
 from photonic.mesh import Mesh
 
@@ -32,15 +33,12 @@ def decompose(unitary: npt.ArrayLike, mesh: MeshKind = "rectangular", *, toleran
         InputError: not a square matrix of finite numbers, or not unitary, or not one that a butterfly or binary tree computes (it
             says how far off); an unknown kind; a size that the kind does not have.
     """
-    if mesh not in get_args(MeshKind):
-        raise unknown_name("mesh", str(mesh), get_args(MeshKind))
-    given = np.asarray(unitary)
-    if given.dtype.kind not in "biufc" or given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
+    one_of("mesh", mesh, get_args(MeshKind))
+    given = array("unitary", unitary)
+    if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
         raise InputError(f"unitary: expected a square matrix of numbers, got {given.dtype} of shape {given.shape}")
-    if not np.isfinite(given).all():
-        raise InputError("unitary: expected finite numbers, got inf or nan")
-    if not 0 <= tolerance < np.inf:
-        raise InputError(f"tolerance: expected a finite number ≥ 0, got {tolerance!r}")
+    finite("unitary", given)
+    number("tolerance", tolerance)
     matrix = given.astype(np.complex128)
     found, off = _KINDS[mesh](matrix, layout(mesh, len(matrix)))
     if off > tolerance:

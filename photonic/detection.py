@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from numerics._fields import check_flag, check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
-from photonic._numbers import is_one_of, number, real_numbers
+from photonic._numbers import array, complex_numbers, finite, is_one_of, number, real_numbers, shown
 from photonic.imperfections import Ideal
-from photonic.link_budget import BOLTZMANN_J_PER_K, ELECTRON_C
+from photonic.link_budget import BOLTZMANN_J_PER_K, ELECTRON_C, WAVELENGTH_NM, check_responsivity
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # --- converters -----------------------------------------------------------------------------------------------------------------
 
 
+@displaying("step", "largest_code")
 @dataclass(frozen=True)
 class Converter:
     """A DAC or ADC: values are rounded to the nearest of equally spaced ones; those beyond the range are clipped and counted.
@@ -63,8 +65,14 @@ class Converter:
         return self.full_scale / self.largest_code
 
     def convert(self, values: npt.ArrayLike) -> tuple[Floats, int]:
-        """Rounded values, in the shape given, and how many were clipped."""
-        codes = np.rint(np.asarray(values, np.float64) / self.step)
+        """Rounded values, in the shape given, and how many were clipped.
+
+        Raises:
+            InputError: values that are no finite real numbers.
+        """
+        given = real_numbers("values", values)
+        finite("values", given)
+        codes = np.rint(given / self.step)
         least = -self.largest_code if self.signed else 0
         clipped = int(np.count_nonzero((codes < least) | (codes > self.largest_code)))
         return np.clip(codes, least, self.largest_code) * self.step, clipped
@@ -77,6 +85,7 @@ def _converted(converter: Converter | Ideal, values: Floats) -> tuple[Floats, in
 # --- modulators -----------------------------------------------------------------------------------------------------------------
 
 
+@displaying("leak")
 @dataclass(frozen=True)
 class ExtinctionRatio:
     """A modulator between two arms that do not get the same light: it cannot be turned off.
@@ -105,6 +114,7 @@ class ExtinctionRatio:
         return values + 1j * self.leak * np.sqrt(np.maximum(1 - values**2, 0))
 
 
+@displayed
 @dataclass(frozen=True)
 class Modulated:
     """Light that carries values.
@@ -118,6 +128,7 @@ class Modulated:
     clipped: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Modulator:
     """Values onto light: real ones by one interferometer, complex ones by two in quadrature.
@@ -146,9 +157,8 @@ class Modulator:
         Raises:
             InputError: values that are no finite numbers.
         """
-        given = np.asarray(values)
-        if given.dtype.kind not in "biufc" or not np.isfinite(given).all():
-            raise InputError(f"values: expected finite numbers, got {given.dtype} or inf or nan")
+        given = array("values", values)
+        finite("values", given)
         light, clipped = self._driven(given.real.astype(np.float64))
         if given.dtype.kind == "c":
             quadrature, more = self._driven(given.imag.astype(np.float64))
@@ -161,10 +171,9 @@ class Modulator:
         Raises:
             InputError: as ``modulate``.
         """
-        given = np.asarray(values)
-        if given.dtype.kind not in "biuf" or not np.isfinite(given).all():
-            raise InputError(f"values: expected finite real numbers, got {given.dtype} or inf or nan")
-        driven, clipped = _converted(self.dac, given.astype(np.float64))
+        given = real_numbers("values", values)
+        finite("values", given)
+        driven, clipped = _converted(self.dac, given)
         beyond = int(np.count_nonzero((driven < 0) | (driven > 1)))
         return Modulated(np.sqrt(self.power_w) * self._field(np.sqrt(np.clip(driven, 0, 1))), clipped + beyond)
 
@@ -179,6 +188,7 @@ class Modulator:
 # --- noise ----------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class ShotNoise:
     """Electrons are counted one by one: a Poisson number in each sample; where more than ``poisson_below`` are expected, a normal
@@ -203,6 +213,7 @@ class ShotNoise:
         return found
 
 
+@displaying("density_a2_per_hz")
 @dataclass(frozen=True)
 class ThermalNoise:
     """Johnson noise of the input resistance: a current of variance 4kT/R·B.
@@ -224,6 +235,7 @@ class ThermalNoise:
         return 4 * BOLTZMANN_J_PER_K * self.temperature_k / self.resistance_ohm
 
 
+@displayed
 @dataclass(frozen=True)
 class LaserNoise:
     """Relative intensity noise: all light of a sample, on every port, is stronger or weaker by one factor of variance RIN·B.
@@ -238,6 +250,7 @@ class LaserNoise:
         number("rin_per_hz", self.rin_per_hz)
 
 
+@displayed
 @dataclass(frozen=True)
 class DeadDetectors:
     """Photodiodes at these ports give no current from light; their dark current and thermal noise are there.
@@ -249,13 +262,15 @@ class DeadDetectors:
     ports: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for port in self.ports:
-            check_integer("ports", port, 0)
+        if not isinstance(self.ports, tuple | list):
+            raise InputError(f"ports: expected a tuple of integers, got {shown(self.ports)}")
+        object.__setattr__(self, "ports", tuple(check_integer("ports", port, 0) for port in self.ports))
 
 
 # --- detectors ------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class Reading:
     """What a converter gave.
@@ -269,6 +284,7 @@ class Reading:
     clipped: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Receiver:
     """A photodiode at each port, its input stage and its ADC.
@@ -280,10 +296,11 @@ class Receiver:
         shot, thermal, laser: noises.
         adc: what reads the current, its full scale in A.
         dead: photodiodes that see nothing; of a homodyne detector, all four.
+        wavelength_nm: of the light.
 
     Raises:
-        InputError: a number out of range; an object of another class; laser noise of more than 0.15 of the light, which would
-            turn it negative.
+        InputError: a number out of range, a responsivity of more than an electron a photon; an object of another class; laser
+            noise of more than 0.15 of the light, which would turn it negative.
     """
 
     responsivity_a_per_w: float = 1.0
@@ -294,9 +311,12 @@ class Receiver:
     laser: LaserNoise | Ideal = field(default_factory=Ideal)
     adc: Converter | Ideal = field(default_factory=Ideal)
     dead: DeadDetectors | Ideal = field(default_factory=Ideal)
+    wavelength_nm: float = WAVELENGTH_NM
 
     def __post_init__(self) -> None:
         number("responsivity_a_per_w", self.responsivity_a_per_w, above=True)
+        number("wavelength_nm", self.wavelength_nm, above=True)
+        check_responsivity(self.responsivity_a_per_w, self.wavelength_nm)
         number("bandwidth_hz", self.bandwidth_hz, above=True)
         number("dark_a", self.dark_a)
         for part in fields(self):
@@ -308,8 +328,12 @@ class Receiver:
             )
 
     def variances_a2(self, power_w: npt.ArrayLike) -> dict[str, Floats]:
-        """Noise that is on → variance of the current with so much light."""
-        light = self.responsivity_a_per_w * np.asarray(power_w, np.float64)
+        """Noise that is on → variance of the current with so much light.
+
+        Raises:
+            InputError: powers that are no finite numbers ≥ 0.
+        """
+        light = self.responsivity_a_per_w * _not_negative(power_w)
         found: dict[str, Floats] = {}
         if not isinstance(self.shot, Ideal):
             found["shot"] = 2 * ELECTRON_C * (light + self.dark_a) * self.bandwidth_hz
@@ -323,9 +347,10 @@ class Receiver:
         """Currents (A) before the ADC for light (W) on (ports,) or (ports, batch).
 
         Raises:
-            InputError: another shape; a power that is negative or not finite; a seed that is no integer; a dead port beyond all.
+            InputError: another shape; a power that is negative or not finite; a seed that is no integer ≥ 0; a dead port beyond
+                all.
         """
-        return self._currents(_powers(power_w), check_integer("seed", seed), "")
+        return self._currents(_powers(power_w), check_integer("seed", seed, 0), "")
 
     def read(self, power_w: npt.ArrayLike, *, seed: int) -> Reading:
         """``currents`` through the ADC, in A."""
@@ -363,6 +388,7 @@ _KINDS: dict[str, type] = {
 }
 
 
+@displayed
 @dataclass(frozen=True)
 class Homodyne:
     """Complex amplitudes: a 90° hybrid at each port mixes signal E and local oscillator L of one laser onto four photodiodes.
@@ -404,8 +430,11 @@ class Homodyne:
         return float(self.receiver.responsivity_a_per_w * np.sqrt(self.local_w))
 
     def _differences(self, light: npt.ArrayLike, seed: int) -> tuple[Floats, Floats]:
-        given = np.asarray(light, np.complex128)
-        check_integer("seed", seed)
+        given = complex_numbers("light", light)
+        if given.ndim not in (1, 2):
+            raise InputError(f"light: expected shape (ports,) or (ports, batch), got {given.shape}")
+        finite("light", given)
+        check_integer("seed", seed, 0)
         local = np.sqrt(self.local_w)
         plus, turned, minus, back = (
             self.receiver._currents(_powers(np.abs(given + 1j**k * local) ** 2 / 4), seed, f"diode {k}") for k in range(4)
@@ -414,9 +443,15 @@ class Homodyne:
 
 
 def _powers(power_w: npt.ArrayLike) -> Floats:
-    powers = real_numbers("power_w", power_w)
+    powers = _not_negative(power_w)
     if powers.ndim not in (1, 2):
         raise InputError(f"power_w: expected shape (ports,) or (ports, batch), got {powers.shape}")
-    if not (np.isfinite(powers).all() and (powers >= 0).all()):
-        raise InputError("power_w: expected finite powers ≥ 0")
+    return powers
+
+
+def _not_negative(power_w: npt.ArrayLike) -> Floats:
+    powers = real_numbers("power_w", power_w)
+    sound = np.isfinite(powers) & (powers >= 0)
+    if not sound.all():
+        raise InputError(f"power_w: expected finite powers ≥ 0, got {powers[~sound].flat[0]:g}")
     return powers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log2
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,13 +12,14 @@ from hwsim.held_operands import loaded_bytes
 from hwsim.machine import format_bytes
 from hwsim.operators import Convolution, Matmul, Op
 from hwsim.report import OpCost, Report
-from hwsim.schedule import Traffic
+from hwsim.schedule import Group, Traffic
+from hwsim.views.display import displayed
 from hwsim.workload import Workload
-from numerics._fields import check_integer
 from numerics.accumulator import Accumulator
-from numerics.errors import InputError, unknown_name
+from numerics.errors import InputError
 from numerics.formats import get_format
 from numerics.recipes import Recipe, get_recipe
+from photonic._numbers import one_of
 from photonic.engines import Crossbar, MeshEngine
 from photonic.findings import findings
 from photonic.spec import PhotonicSpec
@@ -27,6 +28,7 @@ from photonic.tiling import Tiling, results_kept, weights_kept
 if TYPE_CHECKING:
     from torch import nn
 
+    from hwsim.area import Area
     from numerics.emulation import Emulation
     from photonic.emulation.faults import PhotonicFaults
     from photonic.emulation.unit import OpticalUnit
@@ -34,11 +36,24 @@ if TYPE_CHECKING:
 SUMS = "int32"
 
 
+@displayed
+@dataclass(frozen=True)
+class OpticalWork(MatrixWork):
+    """What a product takes on the engine.
+
+    Attributes:
+        settling_cycles: those of ``compute_cycles`` that settling weights add to it.
+    """
+
+    settling_cycles: float = 0.0
+
+
 class PhotonicEngine(MatrixEngine[PhotonicSpec]):
     """An optical matrix engine with its converters, lasers, digital part and memory.
 
     Lasers, heaters and amplifiers take power for as long as they are on, conversions, modulation and memory energy for each
-    event. Fidelities: ``analytic``, memory is ideal; ``tile``, with the transfers of the mapping's tiles.
+    event. What settling weights add to a product's time is overhead, not compute. Fidelities: ``analytic``, memory is ideal;
+    ``tile``, with the transfers of the mapping's tiles.
     """
 
     kind: ClassVar[str] = "photonic_engine"
@@ -49,6 +64,17 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
         engine = self._spec.engine
         size = f"{engine.count} × {engine.ports}×{engine.ports}"
         return f"PhotonicEngine({self.name!r}: {engine.style} {size}, {engine.symbol_rate_hz / 1e9:g} GHz)"
+
+    # --- what it takes --------------------------------------------------------------------------------------------------
+
+    def area(self, node: float | None = None) -> Area:
+        """What the engine takes; see ``hwsim.machine.Machine.area``. Optics have the areas of their own devices; ``node`` is that
+        of the digital part."""
+        from hwsim.area import get_process
+        from photonic.area import device_area
+
+        chosen = self._spec.process_nm if node is None else node
+        return device_area(self.name, self._spec, None if chosen is None else get_process(chosen))
 
     # --- what it costs ------------------------------------------------------------------------------------------------
 
@@ -90,7 +116,7 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
             samples=engine.samples,
         )
 
-    def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> MatrixWork:
+    def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> OpticalWork:
         """What ``op`` takes; see ``hwsim.engine.MatrixEngine.matrix_work``."""
         spec, engine = self._spec, self._spec.engine
         assert op.formats is not None
@@ -102,8 +128,8 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
         a_bytes, b_bytes = (format_bytes(name) for name in pair)
         read = round(cut.a_reads * a_bytes + cut.b_reads * b_bytes)
         summed = cut.sum_accesses * format_bytes(SUMS)
-        optical = symbol_cycles + setting_cycles
-        cycles = max(optical, read / spec.buffer.bytes_per_cycle, summed / spec.accumulators.bytes_per_cycle)
+        digital_cycles = max(read / spec.buffer.bytes_per_cycle, summed / spec.accumulators.bytes_per_cycle)
+        cycles = max(symbol_cycles + setting_cycles, digital_cycles)
         symbol_bits = min(spec.dac.bits, max(int(get_format(name).bits) for name in pair))
         energy = {
             "dac": cut.dac_samples * spec.dac.energy_pj_per_sample * 1e-12,
@@ -119,8 +145,9 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
             energy["settings"] = settings * spec.tuning.energy_pj_per_setting * 1e-12
         inputs, weights = spec.slices(pair)
         every_cycle = engine.results * engine.macs_per_sample / engine.integration * engine.symbol_rate_hz / spec.clock_hz
-        return MatrixWork(
+        return OpticalWork(
             compute_cycles=cycles,
+            settling_cycles=cycles - max(symbol_cycles, digital_cycles),
             load_bytes=self._loads(workload, op, traffic, cut, shape[0]),
             store_bytes=traffic.store_bytes,
             peak_macs_per_cycle=every_cycle / (engine.passes * inputs * weights),
@@ -135,6 +162,22 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
                 "adc_samples": cut.adc_samples,
             },
         )  # fmt: skip
+
+    def _group(
+        self, workload: Workload, group: Group, traffic: Mapping[int, Traffic], fidelity: str
+    ) -> tuple[list[OpCost], MatrixWork | None]:
+        """As of ``MatrixEngine``; loads go on while weights settle, so that only what settling adds becomes overhead."""
+        rows, work = super()._group(workload, group, traffic, fidelity)
+        if group.matrix is None or not isinstance(work, OpticalWork) or not work.settling_cycles:
+            return rows, work
+        op, vector = workload.ops[group.matrix], self._spec.vector_unit
+        assert op.formats is not None
+        converted, _ = self.conversions(workload, op, self._spec.compute_formats(*op.formats.operands[:2]))
+        settled = max(work.compute_cycles - work.settling_cycles, converted / vector.lanes, vector.cycles(op.operations))
+        first = rows[0]
+        added = max(0.0, first.compute_cycles - settled)
+        changed = replace(first, compute_cycles=first.compute_cycles - added, overhead_cycles=first.overhead_cycles + added)
+        return [changed, *rows[1:]], work
 
     def _loads(self, workload: Workload, op: Matmul | Convolution, traffic: Traffic, cut: Tiling, batch: int) -> float:
         """Bytes from off-chip memory. An operand is off chip as far as its bytes are part of ``load_bytes``."""
@@ -211,14 +254,19 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
                 ``imperfections``, and the noise and converters that its power budget is made of; the emulation's ``matrix_unit``
                 then has what was found out about each layer. ``analytic``: the formats alone, with exact sums.
             seed: of the engine that is made, and of all noise.
+
+        A linear layer or convolution that is given an input of another width refuses it by its path.
         """
         import numerics
+        from photonic._layer_inputs import check_inputs_of
 
-        if fidelity not in (None, *self.fidelities):
-            raise unknown_name(f"fidelity (device {self.name!r})", str(fidelity), self.fidelities)
+        if fidelity is not None:
+            one_of(f"fidelity (device {self.name!r})", fidelity, self.fidelities)
         chosen = self.computed_recipe(self._spec.default_recipe if recipe is None else get_recipe(recipe))
         unit = None if fidelity == "analytic" else self.unit(seed=seed)
-        return numerics.emulate(module, chosen, example_inputs=example_inputs, seed=seed, matrix_unit=unit)
+        emulated = numerics.emulate(module, chosen, example_inputs=example_inputs, seed=seed, matrix_unit=unit)
+        check_inputs_of(emulated.module)
+        return emulated
 
     def unit(self, *, seed: int = 0, faults: PhotonicFaults | None = None) -> OpticalUnit:
         """The engine as the matrix unit of an emulation (``numerics.emulate``).
@@ -232,7 +280,7 @@ class PhotonicEngine(MatrixEngine[PhotonicSpec]):
         """
         from photonic.emulation.unit import OpticalUnit
 
-        return OpticalUnit(self._spec, check_integer("seed", seed, 0), faults)
+        return OpticalUnit(self._spec, seed, faults)
 
     def computed_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe in the engine's formats, with exact sums; see ``hwsim.machine.OperatorMachine.computed_recipe``. Noise

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by, displaying
 from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.complex128]
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class CellParts:
     """What of an MZI does not depend on its phases: cell = left · diag(e^{iθ}, 1) · middle · diag(e^{iφ}, 1) · diag(right).
@@ -56,6 +58,7 @@ class CellParts:
         return self.left @ middle
 
 
+@displaying("shifters")
 @dataclass(frozen=True, eq=False)
 class Chip:
     """What was drawn when a mesh was made, whatever phases it is programmed to.
@@ -130,23 +133,27 @@ class Chip:
 
     def phases(self, mesh: Mesh, drifted: Floats) -> tuple[Floats, Floats, Floats]:
         """θ, φ and output phases that light meets where ``mesh`` is programmed and ``drifted`` (shifters,) was added by time."""
-        faults = self.imperfections
-        driven = [mesh.theta, mesh.phi, mesh.output_phase]
-        if not isinstance(faults.phase_quantisation, Ideal):
-            driven = [faults.phase_quantisation.driven(phases) for phases in driven]
-        n = self.layout.mzis
+        faults, n = self.imperfections, self.layout.mzis
+        programmed = np.concatenate([mesh.theta, mesh.phi, mesh.output_phase])
+        driven, kept = programmed, np.zeros(self.shifters)
+        steps = None if isinstance(faults.phase_quantisation, Ideal) else faults.phase_quantisation
+        if steps is not None:
+            driven = steps.driven_in(self.layout, driven)
         if not isinstance(faults.stuck, Ideal):
-            flat = np.where(np.isnan(self.stuck), np.concatenate(driven), self.stuck)
-            driven = [flat[:n], flat[n : 2 * n], flat[2 * n :]]
+            driven = np.where(np.isnan(self.stuck), driven, self.stuck)
+        if steps is not None:
+            kept = steps.kept_mean(self.layout, programmed, driven)
         if not isinstance(faults.crosstalk, Ideal):
-            driven = list(faults.crosstalk.warmed(self.layout, *(np.mod(phases, TURN) for phases in driven)))
-        real = np.concatenate(driven) + self.phase_errors + drifted
+            turned = np.mod(driven, TURN)
+            driven = np.concatenate(faults.crosstalk.warmed(self.layout, turned[:n], turned[n : 2 * n], turned[2 * n :]))
+        real = driven + kept + self.phase_errors + drifted
         return real[:n], real[n : 2 * n], real[2 * n :]
 
     def _stream(self, *words: object) -> np.random.Generator:
         return stream(self.seed, "mesh", *words)
 
 
+@displayed_by("photonic.cards:fabricated_mesh")
 @dataclass(frozen=True, eq=False)
 class FabricatedMesh:
     """A programmed mesh on a chip with imperfections. ``fabricate`` makes one.
@@ -247,13 +254,13 @@ def fabricate(mesh: Mesh, imperfections: Imperfections, *, seed: int) -> Fabrica
     """``mesh`` on a chip with ``imperfections``; the same ``seed`` makes the same chip, whatever the phases.
 
     Raises:
-        InputError: no mesh, no imperfections, a seed that is no integer.
+        InputError: no mesh, no imperfections, a seed that is no integer ≥ 0.
     """
     if not isinstance(mesh, Mesh):
         raise InputError(f"mesh: expected a Mesh, got {type(mesh).__name__}")
     if not isinstance(imperfections, Imperfections):
         raise InputError(f"imperfections: expected Imperfections, got {type(imperfections).__name__}")
-    return FabricatedMesh(mesh, Chip(mesh.layout, imperfections, check_integer("seed", seed)))
+    return FabricatedMesh(mesh, Chip(mesh.layout, imperfections, check_integer("seed", seed, 0)))
 
 
 def _amplitude(loss_db: Any) -> Any:

@@ -67,7 +67,8 @@ def _energy(report: Report) -> str:
 
 def _time(spec: PhotonicSpec, report: Report) -> str:
     mapping = report.tables["mapping"]
-    setting = min(1.0, sum(row["setting_cycles"] for row in mapping) / report.cycles)
+    launch = spec.launch_overhead_cycles
+    setting = sum(op.overhead_cycles - launch for op in report.ops if op.unit == "array") / report.cycles
     symbols = min(1.0, sum(row["symbol_cycles"] for row in mapping) / report.cycles)
     stalls = sum(op.stall_cycles for op in report.ops) / report.cycles
     digital = max(0.0, 1 - symbols - setting - stalls)

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from numerics._fields import check_flag
 from numerics.errors import InputError
+from photonic._numbers import finite, is_one_of
 from photonic.layouts import MeshLayout
 from photonic.propagation import CellChain, UnitaryChain
 
@@ -35,16 +37,19 @@ def apply_mesh(
         vectors: (ports,) or (ports, batch), real or complex; complex64 and float32 are computed in single precision.
 
     Raises:
-        InputError: a tensor of another shape or kind, or not on the CPU.
+        InputError: no layout; a tensor of another shape or kind, not on the CPU, or with numbers that are not finite.
     """
+    is_one_of("layout", layout, MeshLayout)
     for name, phases, size in (
         ("theta", theta, layout.mzis),
         ("phi", phi, layout.mzis),
         ("output_phase", output_phase, layout.ports),
     ):
+        is_one_of(name, phases, torch.Tensor)
         if phases.shape != (size,) or not phases.is_floating_point():
             raise InputError(f"{name}: expected real numbers of shape ({size},), got {phases.dtype} of {tuple(phases.shape)}")
         _on_cpu(name, phases)
+        _finite(name, phases)
     given = _light(vectors, layout)
     out: torch.Tensor = _Mesh.apply(theta, phi, output_phase, given.reshape(layout.ports, -1), layout)
     return out.reshape(given.shape)
@@ -65,13 +70,17 @@ def apply_cells(
             them unitary see.
 
     Raises:
-        InputError: a tensor of another shape or kind, or not on the CPU; with ``unitary``, a cell that is not, or an output's
-            factor of 0.
+        InputError: no layout; a tensor of another shape or kind, not on the CPU, or with numbers that are not finite; with
+            ``unitary``, a cell that is not, or an output's factor of 0.
     """
+    is_one_of("layout", layout, MeshLayout)
+    check_flag("unitary", unitary)
     for name, numbers, shape in (("cells", cells, (layout.mzis, 2, 2)), ("output", output, (layout.ports,))):
+        is_one_of(name, numbers, torch.Tensor)
         if numbers.shape != shape or not numbers.is_complex():
             raise InputError(f"{name}: expected complex numbers of shape {shape}, got {numbers.dtype} of {tuple(numbers.shape)}")
         _on_cpu(name, numbers)
+        _finite(name, numbers)
     given = _light(vectors, layout)
     if unitary:
         values = cells.detach().to(torch.complex128)
@@ -147,11 +156,18 @@ class _Cells(torch.autograd.Function):
 
 
 def _light(vectors: torch.Tensor, layout: MeshLayout) -> torch.Tensor:
+    is_one_of("vectors", vectors, torch.Tensor)
     _on_cpu("vectors", vectors)
     if vectors.dim() not in (1, 2) or vectors.shape[0] != layout.ports:
         raise InputError(f"vectors: expected shape ({layout.ports},) or ({layout.ports}, batch), got {tuple(vectors.shape)}")
     single = vectors.dtype in (torch.complex64, torch.float32, torch.float16, torch.bfloat16)
-    return vectors.to(torch.complex64 if single else torch.complex128)
+    light = vectors.to(torch.complex64 if single else torch.complex128)
+    _finite("vectors", light)
+    return light
+
+
+def _finite(name: str, tensor: torch.Tensor) -> None:
+    finite(name, _array(tensor) if tensor.is_complex() else _real(tensor))
 
 
 def _on_cpu(name: str, tensor: torch.Tensor) -> None:

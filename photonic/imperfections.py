@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from numerics._fields import check_flag, check_integer
 from numerics.errors import InputError
-from photonic._numbers import is_one_of, number
+from photonic._numbers import finite, is_one_of, number, one_of, real_numbers, shown
 from photonic.layouts import MeshLayout
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TURN = 2 * np.pi
 
 
+@displayed
 @dataclass(frozen=True)
 class Ideal:
     """The absence of an imperfection."""
@@ -33,6 +35,7 @@ class Ideal:
 # --- phases ---------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class PhaseError:
     """Every phase, also those at the outputs, is off by a normal deviate that the chip keeps.
@@ -54,33 +57,82 @@ class PhaseError:
         return self.sigma_rad * rng.standard_normal(count)
 
 
+@displaying("step_rad")
 @dataclass(frozen=True)
 class PhaseQuantisation:
-    """A phase is driven in steps of 2π/2^bits: the nearest one to it, modulo 2π.
+    """Phases are driven in steps of full scale / 2^bits: the nearest one to each, modulo 2π.
 
     Attributes:
-        bits: of the converter that drives a phase shifter, over [0, 2π).
+        bits: of the converter that drives a phase shifter.
+        full_scale_rad: its range, a turn at least: it drives phases from 0 to below it.
+        arms: what a converter drives inside an MZI: ``one``: θ on the upper arm; ``both``: ±θ/2 on the two arms, θ/2 in the steps
+            of the converter. The mean phase of the two arms stays as programmed.
+        outputs: whether those behind the last column are driven in steps too; if not, they are as programmed.
 
     Raises:
-        InputError: none, or more than 32.
+        InputError: no bits, or more than 32; a full scale below 2π; another ``arms``.
     """
 
     bits: int
+    full_scale_rad: float = TURN
+    arms: Literal["one", "both"] = "one"
+    outputs: bool = True
 
     def __post_init__(self) -> None:
         if check_integer("bits", self.bits, 1) > 32:
             raise InputError(f"bits: expected at most 32, got {self.bits}")
+        number("full_scale_rad", self.full_scale_rad, TURN)
+        one_of("arms", self.arms, ("one", "both"))
+        check_flag("outputs", self.outputs)
 
     @property
     def step_rad(self) -> float:
         """Distance of neighbouring phases."""
-        return float(TURN / 2**self.bits)
+        return float(self.full_scale_rad / 2**self.bits)
 
     def driven(self, phases: Floats) -> Floats:
-        """The phases that are driven, in [0, 2π)."""
-        return np.mod(np.rint(phases / self.step_rad), 2**self.bits) * self.step_rad
+        """What a converter drives for each phase, from 0 to below full scale.
+
+        Raises:
+            InputError: phases that are no finite real numbers.
+        """
+        phases = real_numbers("phases", phases)
+        finite("phases", phases)
+        if self.full_scale_rad == TURN:
+            return np.mod(np.rint(phases / self.step_rad), 2**self.bits) * self.step_rad
+        return np.minimum(np.rint(np.mod(phases, TURN) / self.step_rad), 2**self.bits - 1) * self.step_rad
+
+    def driven_in(self, layout: MeshLayout, phases: Floats) -> Floats:
+        """What is driven for phases (…, shifters): θ of all MZIs (of both arms, their difference), φ of all, outputs."""
+        n = layout.mzis
+        found = np.array(phases, np.float64)
+        found[..., :n] = self.driven(phases[..., :n]) if self.arms == "one" else 2 * self.driven(phases[..., :n] / 2)
+        found[..., n : 2 * n] = self.driven(phases[..., n : 2 * n])
+        if self.outputs:
+            found[..., 2 * n :] = self.driven(phases[..., 2 * n :])
+        return found
+
+    def kept_mean(self, layout: MeshLayout, programmed: Floats, driven: Floats) -> Floats:
+        """(…, shifters) what light meets besides ``driven``; 0 where one arm is driven.
+
+        The mean phase of both arms is that of θ as programmed, so that an MZI is e^{−i·δ/2} times what θ on one arm would make of
+        it, δ = driven − programmed. A phase that both outputs of an MZI share goes on to the φ of later MZIs and to the outputs.
+        """
+        found = np.zeros(programmed.shape)
+        if self.arms == "one":
+            return found
+        n, upper, lower = layout.mzis, layout.upper, layout.lower
+        lag, carried = (driven[..., :n] - programmed[..., :n]) / 2, found[..., 2 * n :]
+        bounds = np.searchsorted(layout.column, np.arange(layout.depth + 1))
+        for column in range(layout.depth):
+            mine = slice(bounds[column], bounds[column + 1])
+            above, below = carried[..., upper[mine]], carried[..., lower[mine]]
+            found[..., n : 2 * n][..., mine] = above - below
+            carried[..., upper[mine]] = carried[..., lower[mine]] = below - lag[..., mine]
+        return found
 
 
+@displayed
 @dataclass(frozen=True)
 class StuckShifters:
     """Some phase shifters are always driven alike, whatever they are told.
@@ -112,6 +164,7 @@ class StuckShifters:
         return np.where(chance < self.share, stuck, np.nan)
 
 
+@displayed
 @dataclass(frozen=True)
 class Drift:
     """Every phase walks at random: after t seconds it is off by a normal deviate of variance rate² · t.
@@ -136,6 +189,7 @@ class Drift:
 # --- heat -----------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class ExponentialKernel:
     """A heater turns a phase shifter at a distance d by ``strength``·exp(−d/length) of what it turns its own.
@@ -162,6 +216,7 @@ class ExponentialKernel:
         return self.strength * np.exp(-distance_um / self.length_um)
 
 
+@displayed
 @dataclass(frozen=True)
 class MeasuredKernel:
     """Shares at some distances, straight lines between, nothing beyond the last; nearer than the first, the first.
@@ -178,6 +233,11 @@ class MeasuredKernel:
     shares: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name in ("distances_um", "shares"):
+            given = getattr(self, name)
+            if not isinstance(given, tuple | list):
+                raise InputError(f"{name}: expected a tuple of numbers, got {shown(given)}")
+            object.__setattr__(self, name, tuple(given))
         if not self.distances_um or len(self.distances_um) != len(self.shares):
             raise InputError(f"shares: expected one for each of {len(self.distances_um)} distances, got {len(self.shares)}")
         for distance, before in zip(self.distances_um, (0.0, *self.distances_um[:-1]), strict=True):
@@ -192,6 +252,7 @@ class MeasuredKernel:
         return np.interp(distance_um, self.distances_um, self.shares, right=0.0)
 
 
+@displayed
 @dataclass(frozen=True)
 class ThermalCrosstalk:
     """Phase shifters are heaters: the phase at one is Σ share(distance) · phase driven at each, its own with share 1.
@@ -249,6 +310,7 @@ def shifter_places(layout: MeshLayout) -> tuple[npt.NDArray[np.int64], npt.NDArr
 # --- splitters and losses -------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class SplitterError:
     """Each splitter [[r, i·t], [i·t, r]] misses r = t = 1/√2 on its own; t = √(1 − r²) in any case.
@@ -267,8 +329,7 @@ class SplitterError:
 
     def __post_init__(self) -> None:
         number("sigma", self.sigma)
-        if self.of not in ("angle", "amplitude"):
-            raise InputError(f"of: expected 'angle' or 'amplitude', got {self.of!r}")
+        one_of("of", self.of, ("angle", "amplitude"))
 
     def draw(self, count: int, rng: np.random.Generator) -> Floats:
         """(count,) angles a, r = cos a.
@@ -286,6 +347,7 @@ class SplitterError:
         return np.arccos(r)
 
 
+@displayed
 @dataclass(frozen=True)
 class InsertionLoss:
     """Power lost in each component that light passes, in dB.
@@ -335,6 +397,7 @@ def crossings(layout: MeshLayout) -> npt.NDArray[np.int64]:
 # --- all together ---------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class Imperfections:
     """All that may be wrong with a mesh; nothing is unless it is named.

@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from hwsim.spec import NotNegative, Positive, SpecPart
+from photonic._spec_values import section_or
 from photonic.imperfections import (
+    TURN,
     Drift,
     ExponentialKernel,
     Ideal,
@@ -20,6 +22,7 @@ from photonic.imperfections import (
 )
 
 Nothing = Literal["ideal"]
+OR_IDEAL = section_or("ideal")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 IDEAL = Ideal()
@@ -35,6 +38,20 @@ class SplitterErrors(SpecPart):
     """``sigma_rad``: a normal deviate of each splitter's angle, π/4 where it halves. In a crossbar, of a node's combiner."""
 
     sigma_rad: NotNegative
+
+
+class PhaseSteps(SpecPart):
+    """Phases of a mesh in steps of ``tuning.bits``; see ``photonic.PhaseQuantisation``.
+
+    Attributes:
+        full_scale_rad: range of the converter, 2π at least.
+        arms: ``one``: it drives θ on one arm; ``both``: ±θ/2 on two.
+        outputs: ``tuning_bits``, as all others, or ``ideal``: output phases as programmed.
+    """
+
+    full_scale_rad: Annotated[float, Field(ge=TURN)] = TURN
+    arms: Literal["one", "both"] = "one"
+    outputs: Literal["tuning_bits", "ideal"] = "tuning_bits"
 
 
 class PathLosses(SpecPart):
@@ -108,23 +125,24 @@ class ImperfectionSection(SpecPart):
     Attributes:
         phase_error, splitter_error, path_losses, crosstalk, drift: of interferometers, and of the nodes of a crossbar where they
             have such a part.
-        setting: ``tuning_bits``: phases of a mesh are set in steps of 2π/2^bits; weights of a bank, in slices, fit anyway.
+        setting: of a mesh: ``tuning_bits``: all phases in steps of 2π/2^bits, θ on one arm; or a section that says which phases,
+            over which range.
         rings: of a weight bank.
         extinction: of modulators.
         shot_noise: ``counted``, of the light that there really is.
         adc: its range. Thermal and laser noise are those of ``receiver`` and ``laser``.
     """
 
-    phase_error: PhaseErrors | Nothing
-    splitter_error: SplitterErrors | Nothing
-    path_losses: PathLosses | Nothing
-    crosstalk: Crosstalk | Nothing
-    drift: PhaseDrift | Nothing
-    setting: Literal["tuning_bits", "ideal"]
-    rings: Rings | Nothing
-    extinction: Extinction | Nothing
+    phase_error: Annotated[PhaseErrors | Nothing, OR_IDEAL]
+    splitter_error: Annotated[SplitterErrors | Nothing, OR_IDEAL]
+    path_losses: Annotated[PathLosses | Nothing, OR_IDEAL]
+    crosstalk: Annotated[Crosstalk | Nothing, OR_IDEAL]
+    drift: Annotated[PhaseDrift | Nothing, OR_IDEAL]
+    setting: Annotated[PhaseSteps | Literal["tuning_bits", "ideal"], section_or("tuning_bits", "ideal")]
+    rings: Annotated[Rings | Nothing, OR_IDEAL]
+    extinction: Annotated[Extinction | Nothing, OR_IDEAL]
     shot_noise: Literal["counted", "ideal"]
-    adc: AnalogToDigital | Nothing
+    adc: Annotated[AnalogToDigital | Nothing, OR_IDEAL]
 
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
         "mesh": ("phase_error", "splitter_error", "path_losses", "crosstalk", "drift", "setting"),
@@ -173,11 +191,15 @@ class ImperfectionSection(SpecPart):
             tuning_bits: of the phases.
         """
         heat, losses, walk = self.crosstalk, self.path_losses, self.drift
-        # Steps of more than 32 bits are below 1e-9 rad.
-        quantised = self.setting == "tuning_bits" and tuning_bits is not None and tuning_bits <= 32
+        quantised: PhaseQuantisation | Ideal = IDEAL
+        if self.setting != "ideal" and tuning_bits is not None and tuning_bits <= 32:  # steps of more bits are below 1e-9 rad
+            how = PhaseSteps() if isinstance(self.setting, str) else self.setting
+            quantised = PhaseQuantisation(
+                tuning_bits, full_scale_rad=how.full_scale_rad, arms=how.arms, outputs=how.outputs == "tuning_bits"
+            )
         return Imperfections(
             phase_error=IDEAL if isinstance(self.phase_error, str) else PhaseError(self.phase_error.sigma_rad),
-            phase_quantisation=PhaseQuantisation(tuning_bits) if quantised and tuning_bits is not None else IDEAL,
+            phase_quantisation=quantised,
             splitter_error=IDEAL if isinstance(self.splitter_error, str) else SplitterError(self.splitter_error.sigma_rad),
             insertion_loss=IDEAL
             if isinstance(losses, str)

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
 from numerics._fields import check_integer
-from numerics.errors import InputError, unknown_name
+from numerics.errors import InputError
+from photonic._numbers import array, one_of, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+MOST_PORTS = 1 << 16
+"""Beyond it, the MZIs of a rectangle are more than 32 bits count."""
 MeshKind = Literal["rectangular", "triangular", "butterfly", "binary_tree", "diamond"]
 Places = tuple[Any, Any, Any]
 """Column, upper and lower port of each interferometer."""
@@ -28,6 +32,7 @@ BLOCK_PORTS = 32
 """Neighbouring ports that a kernel keeps at hand while it goes through the columns."""
 
 
+@displayed_by("photonic.cards:layout")
 @dataclass(frozen=True, eq=False)
 class MeshLayout:
     """Mach–Zehnder interferometers (MZIs) between the ports of a mesh.
@@ -53,10 +58,11 @@ class MeshLayout:
     signals: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.ports, bool) or not isinstance(self.ports, int | np.integer) or self.ports < 1:
-            raise InputError(f"ports: expected an integer ≥ 1, got {self.ports!r}")
+        if check_integer("ports", self.ports, 1) > 2 * MOST_PORTS:
+            raise InputError(f"ports: expected at most {2 * MOST_PORTS}, got {shown(self.ports)}")
+        check_integer("first_signal", self.first_signal, 0)
         for name in ("upper", "lower", "column"):
-            given = np.asarray(getattr(self, name))
+            given = array(name, getattr(self, name), "integers")
             if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
                 raise InputError(f"{name}: expected integers, one an MZI, got {given.dtype} of shape {given.shape}")
             held = given.astype(np.int32)
@@ -72,7 +78,7 @@ class MeshLayout:
             used = np.concatenate([self.column.astype(np.int64) * self.ports + side for side in (self.upper, self.lower)])
             if np.unique(used).size != used.size:
                 raise InputError("layout: two MZIs of one column share a port")
-        count = self.ports if self.signals is None else self.signals
+        count = self.ports if self.signals is None else check_integer("signals", self.signals, 1)
         if not 0 <= self.first_signal < self.first_signal + count <= self.ports:
             raise InputError(f"signals: {count} from port {self.first_signal} on do not fit into {self.ports} ports")
         object.__setattr__(self, "signals", int(count))
@@ -165,10 +171,9 @@ def layout(kind: MeshKind, ports: int) -> MeshLayout:
     Raises:
         InputError: an unknown kind; a number below 1 or, for a butterfly, that is no power of two.
     """
-    if kind not in _PAIRS:
-        raise unknown_name("mesh", str(kind), get_args(MeshKind))
-    if isinstance(ports, bool) or not isinstance(ports, int | np.integer) or ports < 1:
-        raise InputError(f"ports: expected an integer ≥ 1, got {ports!r}")
+    one_of("mesh", kind, get_args(MeshKind))
+    if isinstance(ports, bool) or not isinstance(ports, int | np.integer) or not 1 <= ports <= MOST_PORTS:
+        raise InputError(f"ports: expected an integer from 1 to {MOST_PORTS}, got {shown(ports)}")
     if kind == "butterfly" and ports & (ports - 1):
         raise InputError(f"ports: a butterfly has a power of two, got {ports}")
     return _made(kind, int(ports))

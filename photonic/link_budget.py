@@ -14,10 +14,34 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from hwsim.views.display import displayed_by, displaying
 from numerics.errors import InputError
 
 ELECTRON_C = 1.602176634e-19
 BOLTZMANN_J_PER_K = 1.380649e-23
+PLANCK_J_S = 6.62607015e-34
+LIGHT_M_PER_S = 299_792_458.0
+WAVELENGTH_NM = 1550.0
+"""Where nothing else is said."""
+
+
+def electron_a_photon(wavelength_nm: float) -> float:
+    """Responsivity (A/W) of a detector in which each photon frees one electron, q·λ/(h·c)."""
+    return ELECTRON_C * wavelength_nm * 1e-9 / (PLANCK_J_S * LIGHT_M_PER_S)
+
+
+def check_responsivity(responsivity_a_per_w: float, wavelength_nm: float) -> None:
+    """Refuses more than an electron a photon: what multiplies electrons adds noise that is not modelled.
+
+    Raises:
+        InputError: the field, what was expected and what was given.
+    """
+    most = electron_a_photon(wavelength_nm)
+    if responsivity_a_per_w > most:
+        raise InputError(
+            f"responsivity_a_per_w: expected at most {most:.4g}, an electron a photon at {wavelength_nm:g} nm, got "
+            f"{responsivity_a_per_w:g}"
+        )
 
 
 def decibels(ratio: float) -> float:
@@ -30,6 +54,7 @@ def ratio(decibel: float) -> float:
     return float("inf") if decibel > 3000 else float(10 ** (decibel / 10))
 
 
+@displaying("most_bits")
 @dataclass(frozen=True)
 class Detection:
     """A detector, or a balanced pair, with its input stage.
@@ -107,6 +132,7 @@ def interference_swing(ratio_of_powers: float) -> float:
     return 4 * math.sqrt(ratio_of_powers) / (1 + ratio_of_powers)
 
 
+@displayed_by("photonic.cards:path")
 @dataclass(frozen=True)
 class Path:
     """What light meets from a laser to a detector.
@@ -130,6 +156,7 @@ class Path:
         return sum(self.loss_db.values())
 
 
+@displayed_by("photonic.cards:link_budget")
 @dataclass(frozen=True)
 class LinkBudget:
     """Light of a machine, sized for the bits wanted at its detectors.

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
+from numerics._fields import check_integer
 from numerics.errors import InputError
-from photonic._numbers import real_numbers
+from photonic._numbers import complex_numbers, finite, is_one_of, real_numbers
 from photonic.layouts import MeshLayout
 from photonic.propagation import CellChain, UnitaryChain, light, mzi_cells
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed_by("photonic.cards:mesh")
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """Phases in a layout, nothing else: every splitter halves, nothing is lost.
@@ -40,7 +43,7 @@ class Mesh:
         output_phase: (ports,) radians.
 
     Raises:
-        InputError: an array of another shape, a phase that is not finite.
+        InputError: no layout; an array of another shape, a phase that is not finite.
     """
 
     layout: MeshLayout
@@ -49,19 +52,24 @@ class Mesh:
     output_phase: npt.NDArray[np.float64]
 
     def __post_init__(self) -> None:
+        is_one_of("layout", self.layout, MeshLayout)
         for name, count in (("theta", self.layout.mzis), ("phi", self.layout.mzis), ("output_phase", self.layout.ports)):
             phases = real_numbers(name, getattr(self, name))
             if phases.shape != (count,):
                 raise InputError(f"{name}: expected shape ({count},), got {phases.shape}")
-            if not np.isfinite(phases).all():
-                raise InputError(f"{name}: expected finite phases, got {phases[~np.isfinite(phases)][0]}")
+            finite(name, phases)
             phases.setflags(write=False)
             object.__setattr__(self, name, phases)
 
     @classmethod
     def random(cls, layout: MeshLayout, *, seed: int) -> Mesh:
-        """All phases uniform in [0, 2π), which does not make the matrix uniform among the unitary ones."""
-        phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, 2 * layout.mzis + layout.ports)
+        """All phases uniform in [0, 2π), which does not make the matrix uniform among the unitary ones.
+
+        Raises:
+            InputError: no layout; a seed that is no integer ≥ 0.
+        """
+        is_one_of("layout", layout, MeshLayout)
+        phases = np.random.default_rng(check_integer("seed", seed, 0)).uniform(0, 2 * np.pi, 2 * layout.mzis + layout.ports)
         return cls(layout, phases[: layout.mzis], phases[layout.mzis : 2 * layout.mzis], phases[2 * layout.mzis :])
 
     @property
@@ -97,7 +105,7 @@ class Mesh:
         neither on the number of threads nor on the other vectors of the batch.
 
         Raises:
-            InputError: another number of ports.
+            InputError: another number of ports, numbers that are not finite.
         """
         given = light(vectors, self.ports)
         return self._chain.forward(given, self._factor).reshape(np.shape(vectors))
@@ -125,12 +133,14 @@ def propagate(layout: MeshLayout, cells: npt.ArrayLike, output: npt.ArrayLike, v
         vectors: (ports,) or (ports, batch), as for ``Mesh.apply``.
 
     Raises:
-        InputError: arrays of other shapes.
+        InputError: no layout; arrays of other shapes, numbers that are not finite.
     """
-    matrices, ends = np.asarray(cells, np.complex128), np.asarray(output, np.complex128)
-    if matrices.shape != (layout.mzis, 2, 2):
-        raise InputError(f"cells: expected shape ({layout.mzis}, 2, 2), got {matrices.shape}")
+    is_one_of("layout", layout, MeshLayout)
+    ends = complex_numbers("output", output)
+    chain = CellChain(layout, complex_numbers("cells", cells))
     if ends.shape != (layout.ports,):
         raise InputError(f"output: expected shape ({layout.ports},), got {ends.shape}")
-    out, _ = CellChain(layout, matrices).forward(light(vectors, layout.ports), ends)
+    finite("cells", chain.cells)
+    finite("output", ends)
+    out, _ = chain.forward(light(vectors, layout.ports), ends)
     return out.reshape(np.shape(vectors))

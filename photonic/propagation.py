@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics._parallel import run_parts
 from numerics.errors import InputError
+from photonic._numbers import array, complex_numbers, finite, is_one_of, real_numbers
 from photonic.layouts import MeshLayout
 
 if TYPE_CHECKING:
@@ -26,10 +28,21 @@ PART = 40_000
 
 
 def mzi_cells(theta: npt.ArrayLike, phi: npt.ArrayLike) -> npt.NDArray[np.complex128]:
-    """(…, 2, 2) MZIs in the convention of ``mesh``: i·e^{iθ/2}·[[e^{iφ}·sin θ/2, cos θ/2], [e^{iφ}·cos θ/2, −sin θ/2]]."""
-    half = np.asarray(theta, np.float64) / 2
+    """(…, 2, 2) MZIs in the convention of ``mesh``: i·e^{iθ/2}·[[e^{iφ}·sin θ/2, cos θ/2], [e^{iφ}·cos θ/2, −sin θ/2]].
+
+    Raises:
+        InputError: phases that are no finite real numbers, or that do not broadcast.
+    """
+    inner, outer = real_numbers("theta", theta), real_numbers("phi", phi)
+    finite("theta", inner)
+    finite("phi", outer)
+    try:
+        inner, outer = np.broadcast_arrays(inner, outer)
+    except ValueError:
+        raise InputError(f"phi: expected a shape that broadcasts with theta's {inner.shape}, got {outer.shape}") from None
+    half = inner / 2
     s, c = np.sin(half), np.cos(half)
-    common, phase = 1j * (c + 1j * s), np.exp(1j * np.asarray(phi, np.float64))
+    common, phase = 1j * (c + 1j * s), np.exp(1j * outer)
     upper = np.stack([common * phase * s, common * c], axis=-1)
     return np.stack([upper, np.stack([common * phase * c, -common * s], axis=-1)], axis=-2)
 
@@ -38,16 +51,18 @@ def light(vectors: npt.ArrayLike, ports: int) -> npt.NDArray[Any]:
     """``vectors`` (ports,) or (ports, batch) as complex (ports, batch): complex64 for single precision and less.
 
     Raises:
-        InputError: another shape, or no numbers.
+        InputError: another shape, no numbers, or some that are not finite.
     """
-    given = np.asarray(vectors)
-    if given.dtype.kind not in "biufc" or given.dtype.itemsize > (16 if given.dtype.kind == "c" else 8):
+    given = array("vectors", vectors)
+    if given.dtype.itemsize > (16 if given.dtype.kind == "c" else 8):
         raise InputError(f"vectors: expected numbers of at most double precision, got {given.dtype}")
     if given.ndim not in (1, 2) or given.shape[0] != ports:
         raise InputError(f"vectors: expected shape ({ports},) or ({ports}, batch), got {given.shape}")
+    finite("vectors", given)
     return np.ascontiguousarray(given.reshape(ports, -1), np.result_type(given.dtype, np.complex64))
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class UnitaryChain:
     """Unitary cells of a mesh, as the compiled loops take them.
@@ -66,7 +81,16 @@ class UnitaryChain:
 
     @classmethod
     def of_phases(cls, layout: MeshLayout, theta: npt.NDArray[np.float64], phi: npt.NDArray[np.float64]) -> UnitaryChain:
-        """Of MZIs as they should be."""
+        """Of MZIs as they should be.
+
+        Raises:
+            InputError: no layout; phases of another shape.
+        """
+        is_one_of("layout", layout, MeshLayout)
+        for name, phases in (("theta", theta), ("phi", phi)):
+            if array(name, phases).shape != (layout.mzis,):
+                raise InputError(f"{name}: expected shape ({layout.mzis},), got {np.shape(phases)}")
+        theta, phi = np.asarray(theta), np.asarray(phi)
         half = theta / 2
         s, c = np.sin(half), np.cos(half)
         common = _complex(-s, c)
@@ -74,7 +98,12 @@ class UnitaryChain:
 
     @classmethod
     def of_cells(cls, layout: MeshLayout, cells: npt.NDArray[np.complex128]) -> UnitaryChain:
-        """Of unitary cells (MZIs, 2, 2)."""
+        """Of unitary cells (MZIs, 2, 2).
+
+        Raises:
+            InputError: no layout; cells of another shape.
+        """
+        cells = _cells(layout, cells)
         s, c = np.abs(cells[:, 0, 0]), np.abs(cells[:, 0, 1])
         straight, crossed = _direction(cells[:, 0, 0]), _direction(cells[:, 0, 1])
         # The larger pair of numbers fixes the phase below.
@@ -150,6 +179,7 @@ class UnitaryChain:
         return out, sorted_back, at_end
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class CellChain:
     """Any 2×2 cells of a mesh: losses that differ between arms, splitters that are not equal.
@@ -157,10 +187,16 @@ class CellChain:
     Attributes:
         layout: of the mesh.
         cells: (MZIs, 2, 2) complex, in the layout's order.
+
+    Raises:
+        InputError: no layout; cells of another shape.
     """
 
     layout: MeshLayout
     cells: npt.NDArray[np.complex128]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", _cells(self.layout, self.cells))
 
     def _plan(self, kind: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Order of execution, its ports and cells, and where its segments of √depth columns begin."""
@@ -220,6 +256,14 @@ class CellChain:
         found = np.empty((self.layout.mzis, 2, 2), np.complex128)
         found[order] = change.sum(axis=0, dtype=np.float64).view(np.complex128).reshape(-1, 2, 2)
         return out, found, ends.sum(axis=0, dtype=np.float64).view(np.complex128).reshape(-1)
+
+
+def _cells(layout: MeshLayout, cells: npt.ArrayLike) -> npt.NDArray[np.complex128]:
+    is_one_of("layout", layout, MeshLayout)
+    given = complex_numbers("cells", cells)
+    if given.shape != (layout.mzis, 2, 2):
+        raise InputError(f"cells: expected shape ({layout.mzis}, 2, 2), got {given.shape}")
+    return given
 
 
 def _complex(real: npt.NDArray[np.float64], imag: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:

@@ -11,16 +11,18 @@ from pydantic import Field, field_validator, model_validator
 from hwsim.engine import EngineSpec
 from hwsim.memory import Scratchpad
 from hwsim.spec import Count, Fraction, NotNegative, Positive, SpecPart
-from numerics.errors import InputError
+from numerics.errors import InputError, nearest_names
 from numerics.formats import IntFormat, get_format
+from photonic._spec_values import number_or, section_or
 from photonic.engines import Crossbar, MeshEngine, WeightBank
 from photonic.imperfections_spec import ImperfectionSection
-from photonic.link_budget import BOLTZMANN_J_PER_K, Detection, LinkBudget, Path, ratio
+from photonic.link_budget import BOLTZMANN_J_PER_K, WAVELENGTH_NM, Detection, LinkBudget, Path, check_responsivity, ratio
 from photonic.tiling import SUM_BYTES
 
 Ideal = Literal["ideal"]
 Unknown = Literal["unknown"]
 Tuned = MeshEngine | WeightBank
+STYLES: Mapping[str, type[SpecPart]] = {"mesh": MeshEngine, "weight_bank": WeightBank, "crossbar": Crossbar}
 
 NO_LASER_W = 1e3
 """Light in one waveguide that is beyond any chip; a spec that needs it must say where its lasers end."""
@@ -53,11 +55,13 @@ class Laser(SpecPart):
         wall_plug_efficiency: light over electrical power.
         relative_intensity_noise_db_per_hz: its noise, or ``ideal``: none.
         largest_line_w: light launched into one path at most; None where nothing is said.
+        wavelength_nm: of the light; a detector gives an electron a photon at most.
     """
 
     wall_plug_efficiency: Fraction
-    relative_intensity_noise_db_per_hz: float | Ideal
+    relative_intensity_noise_db_per_hz: Annotated[Annotated[float, Field(lt=0, allow_inf_nan=False)] | Ideal, number_or("ideal")]
     largest_line_w: Positive | None = None
+    wavelength_nm: Positive = WAVELENGTH_NM
 
 
 class ThermalNoise(SpecPart):
@@ -80,8 +84,8 @@ class Receiver(SpecPart):
 
     responsivity_a_per_w: Positive
     bandwidth_hz: Positive
-    sensitivity_dbm: float | None
-    thermal_noise: ThermalNoise | Ideal
+    sensitivity_dbm: Annotated[float, Field(allow_inf_nan=False)] | None
+    thermal_noise: Annotated[ThermalNoise | Ideal, section_or("ideal")]
     amplifier_power_w: NotNegative
 
 
@@ -99,7 +103,7 @@ class Tuning(SpecPart):
 
     bits: Count
     power_per_pi_w: NotNegative
-    mean_phase_over_pi: NotNegative | Literal["random_weights"]
+    mean_phase_over_pi: Annotated[NotNegative | Literal["random_weights"], number_or("random_weights")]
     settling_s: NotNegative
     energy_pj_per_setting: NotNegative
 
@@ -127,7 +131,7 @@ class PhotonicSpec(EngineSpec):
 
     kind: Literal["photonic_engine"]
     engine: Annotated[MeshEngine | WeightBank | Crossbar, Field(discriminator="style")]
-    losses_db: Mapping[str, NotNegative | Unknown]
+    losses_db: Mapping[str, Annotated[NotNegative | Unknown, number_or("unknown")]]
     wanted_bits: Positive
     laser: Laser
     modulator: Modulator
@@ -141,6 +145,21 @@ class PhotonicSpec(EngineSpec):
     mac_formats: Mapping[str, ProductFormat] = Field(min_length=1)
     imperfections: ImperfectionSection
     area_um2: Mapping[str, NotNegative] = Field(default_factory=dict)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _of_a_style(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        style = value.get("style")
+        if not isinstance(style, str) or style not in STYLES:
+            given = "none" if style is None else repr(style)
+            raise ValueError(f"style: expected one of {', '.join(STYLES)}, got {given}")
+        known = STYLES[style].model_fields
+        for name in value:
+            if name not in known:
+                raise ValueError(f"a {style} has no field {name!r}; {nearest_names(str(name), known)}")
+        return value
 
     @field_validator("mac_formats")
     @classmethod
@@ -183,9 +202,22 @@ class PhotonicSpec(EngineSpec):
             if most < wanted:
                 raise ValueError(f"{name}: expected at least {wanted:g} for engine.symbol_rate_hz {rate:g}, got {most:g}")
         try:
-            self.budget  # noqa: B018  bits that no light gives are an error of the spec
+            check_responsivity(self.receiver.responsivity_a_per_w, self.laser.wavelength_nm)
         except InputError as error:
-            raise ValueError(f"wanted_bits: {str(error).removeprefix('bits: ')}") from None
+            raise ValueError(f"receiver.{error}") from None
+        try:
+            self.budget  # noqa: B018  bits that no light gives are an error of the spec
+        except InputError:
+            most, rin = self.detection.most_bits, self.laser.relative_intensity_noise_db_per_hz
+            if most < 1:
+                raise ValueError(
+                    "laser.relative_intensity_noise_db_per_hz: expected noise that leaves a bit at least in the "
+                    f"{rate / engine.integration / 2:g} Hz of a sample, got {rin:g}"
+                ) from None
+            raise ValueError(
+                f"wanted_bits: expected less than the {most:.2f} that laser.relative_intensity_noise_db_per_hz {rin:g} leaves, "
+                f"however much light; got {self.wanted_bits:g}"
+            ) from None
         line, lost = self.budget.line_w, max(path.total_db for path in self.budget.paths)
         if line > NO_LASER_W:
             raise ValueError(

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by
 from numerics.errors import InputError
+from photonic._numbers import array, finite, one_of, shown
 from photonic.decomposition import decompose
-from photonic.layouts import MeshKind, MeshLayout
+from photonic.layouts import MOST_PORTS, MeshKind, MeshLayout
 from photonic.propagation import light
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class LinearMesh(Protocol):
         ...
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class SvdTile:
     """One N×N block.
@@ -68,6 +71,7 @@ class SvdTile:
         return _through(self.left, (self.attenuation[:, None] * between).astype(between.dtype, copy=False))
 
 
+@displayed_by("photonic.cards:svd_engine")
 @dataclass(frozen=True, eq=False)
 class SvdEngine:
     """A matrix programmed on N×N engines.
@@ -96,17 +100,17 @@ class SvdEngine:
         Raises:
             InputError: not a matrix of finite numbers, a size below 1, a mesh that does not compute every unitary matrix.
         """
-        given = np.asarray(matrix)
-        if given.dtype.kind not in "biufc" or given.ndim != 2 or 0 in given.shape:
+        given = array("matrix", matrix)
+        if given.ndim != 2 or 0 in given.shape:
             raise InputError(f"matrix: expected numbers of shape (rows, columns), got {given.dtype} of shape {given.shape}")
-        if not np.isfinite(given).all():
-            raise InputError("matrix: expected finite numbers, got inf or nan")
+        finite("matrix", given)
+        one_of("mesh", mesh, get_args(MeshKind))
         if mesh in ("butterfly", "binary_tree"):
             raise InputError(f"mesh: expected rectangular, triangular or diamond, because not all is computed by a {mesh}")
         if size is None:
             size = max(given.shape)
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise InputError(f"size: expected an integer ≥ 1, got {size!r}")
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= MOST_PORTS:
+            raise InputError(f"size: expected an integer from 1 to {MOST_PORTS}, got {shown(size)}")
         kind = np.complex128 if given.dtype.kind == "c" else np.float64
         down, across = (-(-n // size) for n in given.shape)
         padded = np.zeros((down * size, across * size), kind)
@@ -143,7 +147,7 @@ class SvdEngine:
         """matrix · vectors, complex, of (columns,) or (columns, batch); in single precision where ``Mesh.apply`` is.
 
         Raises:
-            InputError: another number of columns.
+            InputError: another number of columns, numbers that are not finite.
         """
         given = light(vectors, self.shape[1])
         padded = np.zeros((len(self.tiles[0]) * self.size, given.shape[1]), given.dtype)

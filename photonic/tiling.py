@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hwsim.views.display import displayed
+
 SUM_BYTES = 4
 
 
@@ -22,6 +24,7 @@ def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@displayed
 @dataclass(frozen=True)
 class Tiling:
     """Counts of one product.

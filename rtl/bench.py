@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError
 
 Values = Mapping[str, npt.NDArray[Any]]
@@ -17,6 +18,7 @@ Values = Mapping[str, npt.NDArray[Any]]
 complement."""
 
 
+@displaying("width")
 @dataclass(frozen=True)
 class Port:
     """A port of a unit.
@@ -46,6 +48,7 @@ class Port:
         return self.bits * self.lanes
 
 
+@displayed
 @dataclass(frozen=True)
 class Trace:
     """Stimulus of a run and what the model says to it.
@@ -67,6 +70,7 @@ class Trace:
     marks: Mapping[str, int] = field(default_factory=dict)
 
 
+@displayed
 @dataclass(frozen=True)
 class Latency:
     """When a unit's results appear, as read off its recorded outputs.
@@ -84,6 +88,7 @@ class Latency:
     stall: str
 
 
+@displayed
 class Bench(ABC):
     """How one unit is tested. Benches are stateless; parameters are those of the SystemVerilog module."""
 

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 SIMULATORS = ("verilator", "icarus")
@@ -57,6 +58,7 @@ def missing_tools(simulator: str) -> str:
     return ""
 
 
+@displayed
 @dataclass(frozen=True)
 class Model:
     """A built simulation model.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.views.display import displayed, displaying, listed
 from numerics.errors import InputError, unknown_name
 from rtl import simulator as simulators
 from rtl.bench import Bench, Latency, Port, Trace, Values, from_binary, from_bits, to_bits, to_hex
@@ -32,6 +33,7 @@ LARGEST_SIZE = 64
 """Rows and columns that an array may be given."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Configuration:
     """A unit with values for its parameters.
@@ -51,6 +53,7 @@ class Configuration:
     cases: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Difference:
     """The first cycle in which a unit shows something else than its model.
@@ -67,6 +70,7 @@ class Difference:
     observed: str
 
 
+@displaying("passed")
 @dataclass(frozen=True)
 class Result:
     """What came of one configuration.
@@ -197,7 +201,7 @@ def configurations(
                 found.append(Configuration(unit, name, parameters, home[unit], about["cases"]))
     if not found:
         raise InputError(f"unit: {', '.join(units)} has no configuration that icarus runs; expected an integer one")
-    return found
+    return listed(found)
 
 
 def _checked_size(size: Any) -> tuple[int, int]:
@@ -271,7 +275,7 @@ def verify(
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = [result for group in pool.map(one, models.values()) for result in group]
     order = {(c.unit, c.name): i for i, c in enumerate(chosen)}
-    return sorted(results, key=lambda r: order[r.unit, r.configuration])
+    return listed(sorted(results, key=lambda r: order[r.unit, r.configuration]))
 
 
 def stimulus(configuration: Configuration, *, cases: int | None = None, seed: int = 0) -> Trace:

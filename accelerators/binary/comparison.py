@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hwsim.views.display import displayed
+
 if TYPE_CHECKING:
     from accelerators.binary.device import BinaryEngine
     from hwsim.workload import Workload
@@ -16,6 +18,7 @@ abstract; TSMC 40 nm). Nothing here is computed from it."""
 _ELEMENTS = ("cells", "registers", "products", "accumulate")
 
 
+@displayed
 @dataclass(frozen=True)
 class Comparison:
     """A baseline over an engine.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from accelerators.binary.emulation import check_sum, engine_recipe
 from accelerators.binary.folding import folded_ops
@@ -18,6 +18,10 @@ from hwsim.schedule import Traffic
 from hwsim.spec import MacFormat
 from hwsim.workload import Workload
 from numerics.recipes import Recipe
+
+if TYPE_CHECKING:
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
 
 
 class BinaryEngine(MatrixEngine[BinarySpec]):
@@ -35,6 +39,11 @@ class BinaryEngine(MatrixEngine[BinarySpec]):
         pe = self._spec.pe
         each = f"{pe.cells} cells" if isinstance(pe, ThresholdPe) else f"{pe.products_per_cycle} products a cycle"
         return f"BinaryEngine({self.name!r}: {pe.count} elements of {each}, {self._spec.clock_hz / 1e6:g} MHz)"
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.binary.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     def _simulate(self, workload: Workload, fidelity: str) -> Report:
         run = type(self)(self._spec)  # what is folded belongs to one workload

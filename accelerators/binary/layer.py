@@ -10,12 +10,14 @@ import numpy as np
 from accelerators.binary.mapping import binary_node, place_layer, program_of
 from accelerators.binary.spec import BinarySpec, ThresholdPe
 from accelerators.binary.threshold_cell import as_integers
+from hwsim.views.display import displayed
 from numerics import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@displayed
 @dataclass(frozen=True)
 class LayerRun:
     """What came out.

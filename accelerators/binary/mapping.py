@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from accelerators.binary.node_program import NodeProgram, node_program
 from accelerators.binary.spec import PopcountPe, ThresholdPe
+from hwsim.views.display import displayed
 
 
+@displayed
 @dataclass(frozen=True)
 class NodeCost:
     """What one output of ``k`` products takes on one unit.
@@ -21,6 +23,7 @@ class NodeCost:
     energy_pj: dict[str, float]
 
 
+@displayed
 @dataclass(frozen=True)
 class Layer:
     """A layer on units that all work on one wave of outputs: ``rows`` × ``columns`` of the result at a time.

@@ -14,6 +14,7 @@ import numpy as np
 
 from accelerators.binary.node_schedule import Schedule, schedule_count, schedule_neuron
 from accelerators.binary.threshold_cell import Operation, as_bits, as_integers, broadcast, literals, step
+from hwsim.views.display import displayed
 from numerics import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ LARGEST_TREE = 4096
 """Inputs of the largest tree that is tried; larger nodes are counted in pieces."""
 
 
+@displayed
 @dataclass(frozen=True)
 class NodeProgram:
     """A node's program.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from accelerators.binary.threshold_cell import Operation, as_bits, as_integers, broadcast, literals, step
+from hwsim.views.display import displayed
 from numerics import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Played:
     state: NDArray[np.bool_]
 
 
+@displayed
 @dataclass(frozen=True)
 class Schedule:
     """A node's program.

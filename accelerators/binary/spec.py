@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hwsim.engine import EngineSpec
 from hwsim.memory import Scratchpad
-from hwsim.spec import Count, MacFormat, NotNegative, Positive, SpecPart
+from hwsim.spec import Count, MacFormat, NaturalNumber, NotNegative, Positive, SpecPart
 
 BINARY = "binary"
 """The format of ±1 values, one bit each."""
@@ -32,7 +32,7 @@ class ThresholdPe(SpecPart):
     style: Literal["threshold"]
     count: Count
     cells: Count
-    cell_inputs: Annotated[int, Field(ge=3, strict=True)]
+    cell_inputs: Annotated[Count, Field(ge=3)]
     register_bits: Count
     instruction_energy_pj: NotNegative
     register_energy_pj_per_bit: NotNegative
@@ -58,7 +58,7 @@ class PopcountPe(SpecPart):
     product_energy_pj: NotNegative
     accumulate_energy_pj: NotNegative
     logic_area_mac_int8: Positive
-    compare_cycles: Annotated[int, Field(ge=0, strict=True)] = 1
+    compare_cycles: NaturalNumber = 1
 
 
 class BinarySpec(EngineSpec):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from numerics import InputError, booth_digits
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class LaneSignals:
     active: NDArray[np.bool_]
 
 
+@displayed
 @dataclass(frozen=True)
 class LaneRun:
     """What came of a run.
@@ -72,6 +74,7 @@ class LaneRun:
     signals: LaneSignals | None = None
 
 
+@displaying("utilisation")
 @dataclass(frozen=True)
 class MatmulCost:
     """Cycles of a matmul on a group.
@@ -96,6 +99,7 @@ class MatmulCost:
         return self.active_digits / (self.lanes * self.cycles)
 
 
+@displayed
 @dataclass(frozen=True)
 class LaneGroup:
     """A group of bit-serial lanes.

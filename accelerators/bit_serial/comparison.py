@@ -16,6 +16,7 @@ from accelerators.bit_serial.device import TensorProcessingEngine
 from accelerators.bit_serial.encodings import encoding
 from accelerators.bit_serial.spec import TopologyName
 from accelerators.bit_serial.timing import clock_ratio
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 PAPER = (
@@ -24,6 +25,7 @@ PAPER = (
 )
 
 
+@displayed
 @dataclass(frozen=True)
 class Published:
     """Gains that were published: area efficiency and energy efficiency, times the baseline's."""
@@ -49,6 +51,7 @@ synthesised both (SAED 32 nm, Design Compiler; the fastest without violations: o
 High-Performance-Tensor-Processing-Engines. References for ``timing``, which is computed without them."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Gain:
     """An engine over its baseline, on the same products.

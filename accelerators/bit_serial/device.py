@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from numerics.accumulator import Accumulator
 from numerics.errors import InputError
 from numerics.formats import get_format
 from numerics.recipes import Recipe
+
+if TYPE_CHECKING:
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
 
 SUMS = "int32"
 
@@ -62,6 +66,11 @@ class TensorProcessingEngine(MatrixEngine[TensorEngineSpec]):
         size = "×".join(str(s) for s in (top.rows, top.columns, top.depth))
         kind = f"{loop.encoding} digits of {loop.encoded_operand}" if loop else "whole multipliers"
         return f"TensorProcessingEngine({self.name!r}: {top.name} {size}, {kind}, {self._spec.clock_hz / 1e6:g} MHz)"
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.bit_serial.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     # --- what it costs ------------------------------------------------------------------------------------------------
 

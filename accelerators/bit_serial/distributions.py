@@ -16,6 +16,7 @@ import numpy as np
 
 from accelerators.bit_serial.booth import check_fits
 from accelerators.bit_serial.encodings import Encoding, encoding
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ GAUSSIAN_SAMPLES = 1 << 18
 """Of a tensor whose largest magnitude scales it, where no other number is given."""
 
 
+@displayed
 @dataclass(frozen=True)
 class CodeDistribution:
     """Probability of each integer of ``bits`` bits, −2^(bits−1) first.

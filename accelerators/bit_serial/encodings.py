@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from accelerators.bit_serial.booth import check_fits
+from hwsim.views.display import displayed
 from numerics import booth_digits
 from numerics.errors import unknown_name
 
@@ -22,6 +23,7 @@ ENCODINGS: tuple[EncodingName, ...] = ("booth", "naf", "sign_magnitude")
 sign of the number."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Encoding:
     """One way to write integers of ``bits`` bits.

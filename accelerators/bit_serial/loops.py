@@ -13,11 +13,13 @@ import numpy as np
 from accelerators.bit_serial.encodings import encoding
 from accelerators.bit_serial.schedule import checked_operands, fold_overheads
 from accelerators.bit_serial.spec import ArraySpec
+from hwsim.views.display import displayed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@displayed
 @dataclass(frozen=True)
 class ProductRun:
     """What came of a product.

@@ -17,6 +17,7 @@ import numpy as np
 from accelerators.bit_serial.distributions import CodeDistribution
 from accelerators.bit_serial.spec import ArraySpec
 from hwsim.rtl_ratios import ratio
+from hwsim.views.display import displaying
 
 SUM_BITS = 32
 SOURCE_LANES = 8
@@ -83,6 +84,7 @@ def clock_energy() -> float:
     return (random - share) / SUM_BITS
 
 
+@displaying("total_area")
 @dataclass(frozen=True)
 class Bill:
     """Parts of an engine.

@@ -21,12 +21,14 @@ from accelerators.bit_serial.booth import check_fits
 from accelerators.bit_serial.distributions import CodeDistribution, step_cycles, window_cycles
 from accelerators.bit_serial.encodings import encoding
 from accelerators.bit_serial.spec import ArraySpec
+from hwsim.views.display import displaying
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@displaying("cycles_per_step")
 @dataclass(frozen=True)
 class ProductCost:
     """Cycles of a product.

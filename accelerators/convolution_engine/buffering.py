@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from accelerators.convolution_engine.nest import Layer
+from hwsim.views.display import displayed
 
 
+@displayed
 @dataclass(frozen=True)
 class BufferPlan:
     """How a layer runs.

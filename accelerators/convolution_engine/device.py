@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from accelerators.convolution_engine.array import set_work
 from accelerators.convolution_engine.buffering import plan_buffer
@@ -17,6 +17,10 @@ from hwsim.schedule import Traffic
 from hwsim.workload import Workload
 from numerics.recipes import Recipe
 
+if TYPE_CHECKING:
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
+
 
 class ConvolutionEngine(MatrixEngine[ConvolutionEngineSpec]):
     """A convolution engine: NVDLA.
@@ -29,6 +33,11 @@ class ConvolutionEngine(MatrixEngine[ConvolutionEngineSpec]):
     fittable: ClassVar[Mapping[str, Fittable]] = {
         "resnet50": Fittable((), {"convolution_buffer.usable_fraction": (0.1, 0.9), "off_chip.achieved_fraction": (0.5, 1.0)})
     }
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.convolution_engine.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> MatrixWork:
         """What ``op`` takes: direct convolution, its operands read as often as the convolution buffer needs."""

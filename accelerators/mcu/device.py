@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from accelerators.mcu.emulation import check_sums, cluster_recipe
 from accelerators.mcu.mapping import Load, Mapper, Places
@@ -27,6 +27,10 @@ from hwsim.schedule import Residency, Traffic, group_traffic, schedule
 from hwsim.workload import Workload
 from numerics.errors import InputError
 from numerics.recipes import Recipe
+
+if TYPE_CHECKING:
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
 
 
 def serial_fraction(cores: int, speed_up: float) -> float:
@@ -71,6 +75,11 @@ class McuCluster(OperatorMachine[McuClusterSpec]):
         """Time on one core over time on all."""
         alone = self.single_core().simulate(workload, fidelity=fidelity)
         return alone.time_s / self.simulate(workload, fidelity=fidelity).time_s
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.mcu.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     # --- simulation ---------------------------------------------------------------------------------------------------
 

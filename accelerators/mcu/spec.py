@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hwsim.memory import OffChip
 from hwsim.operations import PRIMITIVES
-from hwsim.spec import Count, MatrixMachineSpec, NotNegative, Positive, SpecPart
+from hwsim.spec import Count, MatrixMachineSpec, NaturalNumber, NotNegative, Positive, Share, SpecPart
 from numerics.errors import InputError
 from numerics.formats import FloatFormat, get_format
-
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A share from nothing to all."""
 
 
 class Core(SpecPart):
@@ -26,6 +23,7 @@ class Core(SpecPart):
         loop_cycles: of closing an inner loop (0 with hardware loops).
         energy_pj_per_cycle: of a core that executes, instruction fetch included.
         idle_energy_pj_per_cycle: of a core that waits, its clock gated.
+        kilo_gates: thousand gate equivalents of one, for its area; None: not known.
     """
 
     load_cycles: Positive = 1.0
@@ -33,6 +31,7 @@ class Core(SpecPart):
     loop_cycles: NotNegative = 0.0
     energy_pj_per_cycle: NotNegative
     idle_energy_pj_per_cycle: NotNegative = 0.0
+    kilo_gates: Positive | None = None
 
 
 class Fpus(SpecPart):
@@ -76,7 +75,7 @@ class Arithmetic(SpecPart):
         on_fpu: they take a floating-point unit.
     """
 
-    cycles_per_operation: Mapping[str, Annotated[float, Field(gt=0)]]
+    cycles_per_operation: Mapping[str, Positive]
     on_fpu: bool = False
 
     @field_validator("cycles_per_operation")
@@ -109,7 +108,7 @@ class L1(SpecPart):
     capacity_bytes: Count
     banks: Count
     double_buffered: bool = True
-    retained_capacity_bytes: Annotated[int, Field(ge=0, strict=True)] = 0
+    retained_capacity_bytes: NaturalNumber = 0
     energy_pj_per_byte: NotNegative
 
     @property
@@ -159,6 +158,7 @@ class McuClusterSpec(MatrixMachineSpec):
             them, or in several words of the widest.
         l1: the memory that the cores load from.
         l2_capacity_bytes: on-chip memory behind it; a workload that fits is not read from outside.
+        l2_memory: what it is made of, for its area.
         dma: between the two.
         off_chip: memory behind L2.
         parallel: what running on several cores takes.
@@ -174,6 +174,7 @@ class McuClusterSpec(MatrixMachineSpec):
     arithmetic: Mapping[str, Arithmetic] = Field(min_length=1)
     l1: L1
     l2_capacity_bytes: Count
+    l2_memory: Literal["sram", "flash"] = "sram"
     dma: Dma
     off_chip: OffChip
     parallel: Parallel = Parallel()

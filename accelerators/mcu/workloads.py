@@ -15,12 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from hwsim.operators import Elementwise, Gather, Matmul, Op, Reduction, Scatter
+from hwsim.views.display import displayed
 from hwsim.workload import Role, Tensor, Workload
 from numerics.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+@displayed
 @dataclass(frozen=True)
 class Kernel:
     """Operators and what they compute.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from accelerators.row_stationary.mapping import LayerMapping, MappingCost
     from accelerators.row_stationary.nest import Nest
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
     from numerics.emulation import Emulation
 
 
@@ -33,6 +35,11 @@ class RowStationaryArray(MatrixEngine[RowStationarySpec]):
     kind: ClassVar[str] = "row_stationary"
     spec_class = RowStationarySpec
     fittable: ClassVar[Mapping[str, Fittable]] = {"power": Fittable((), {"static_power_w": (1e-3, 1.0)})}
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.row_stationary.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     # --- what it costs ------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,14 @@ import numpy as np
 from accelerators.row_stationary import _kernels as kernels
 from accelerators.row_stationary.nest import Nest, balanced
 from accelerators.row_stationary.spec import RowStationarySpec
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 WORD_BYTES = 2
 """Words of the buffers and buses: 16 bits."""
 
 
+@displayed
 @dataclass(frozen=True)
 class LayerMapping:
     """One mapping; names as in the papers.
@@ -48,6 +50,7 @@ class LayerMapping:
         return np.array([self.n, self.e, self.p, self.q, self.r, self.t, self.m], dtype=np.int64)
 
 
+@displayed
 @dataclass(frozen=True)
 class MappingCost:
     """What a mapping moves and takes.

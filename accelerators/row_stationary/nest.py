@@ -17,11 +17,13 @@ import numpy as np
 from accelerators.row_stationary import _kernels as kernels
 from accelerators.row_stationary.spec import RowStationarySpec
 from hwsim.operators import Convolution, Matmul
+from hwsim.views.display import displayed
 
 LONGEST_ROW = 64
 """Output positions in a row of a matmul's plane: enough to use a filter often, few enough for several rows in the buffer."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Nest:
     """Sizes of the loop nest, of one group where it says so.

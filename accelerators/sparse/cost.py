@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from accelerators.sparse.imbalance import expected_maximum
 from accelerators.sparse.spec import SparseSpec, Sparsity, Storage
+from hwsim.views.display import displayed
 
 
+@displayed
 @dataclass(frozen=True)
 class Product:
     """A product on the engine: ``m`` rows of activations, ``n`` rows of weights (outputs), summed along ``k``.
@@ -35,6 +37,7 @@ class Product:
     weight_density: float
 
 
+@displayed
 @dataclass(frozen=True)
 class SparseCost:
     """What it takes.

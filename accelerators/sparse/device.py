@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from accelerators.sparse.cost import Product, SparseCost, kept_of_row, product_cost
 from accelerators.sparse.spec import SparseSpec, Storage
@@ -18,6 +18,10 @@ from numerics.accumulator import Accumulator
 from numerics.errors import InputError
 from numerics.formats import is_float
 from numerics.recipes import Recipe
+
+if TYPE_CHECKING:
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
 
 
 class SparseEngine(MatrixEngine[SparseSpec]):
@@ -47,6 +51,11 @@ class SparseEngine(MatrixEngine[SparseSpec]):
             "no density is known, so all operands count as dense: trace with values=True, "
             "or set sparsity.weight_density and sparsity.activation_density"
         ]
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.sparse.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     def matrix_work(self, workload: Workload, op: Matmul | Convolution, pair: tuple[str, str], traffic: Traffic) -> MatrixWork:
         """What ``op`` takes; see ``hwsim.engine.MatrixEngine.matrix_work``."""

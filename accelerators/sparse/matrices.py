@@ -9,6 +9,7 @@ import numpy as np
 
 from accelerators.sparse.cost import place_bits
 from accelerators.sparse.spec import Block, Sparsity
+from hwsim.views.display import displayed
 from numerics import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ SINGLE = Block()
 """Single values."""
 
 
+@displayed
 @dataclass(frozen=True)
 class CompressedRows:
     """Blocks that are not all zero, row by row.
@@ -51,6 +53,7 @@ class CompressedRows:
         return whole.swapaxes(1, 2).reshape(rows * outputs, k * inputs)[: self.shape[0], : self.shape[1]]
 
 
+@displayed
 @dataclass(frozen=True)
 class Structured:
     """At most ``n`` of every ``m`` neighbours.

@@ -9,12 +9,14 @@ import numpy as np
 
 from accelerators.sparse.matrices import as_matrix, compressed_rows, in_blocks, structured
 from accelerators.sparse.spec import LaneSpec, SparseSpec, Storage
+from hwsim.views.display import displayed
 from numerics import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@displayed
 @dataclass(frozen=True)
 class SpmmRun:
     """What came out.

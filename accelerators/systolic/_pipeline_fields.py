@@ -27,13 +27,15 @@ IN_READ, WEIGHT_READ, OUT_READ, OUT_WRITE, FOLDS, ARRAY_BUSY, STEPS, ARRAY_LEFT 
 LOAD_WAIT, LOAD_SHOWN = 15, 16
 """Cycles in which nothing streams because the operand that is loaded (weights, where they do not stay) is not at hand, and
 because it is being loaded into the array."""
-RESULT_FIELDS = 17
+PROGRESS, LOADED = 17, 18
+"""While there is a time to beat: how far the folds so far take their clock at the least, and the cycles of their loads."""
+RESULT_FIELDS = 19
 
 TILE_FIELDS = 6
 """Columns of the record of tiles: as in ``_cycle_kernels``."""
 
 UNLIMITED = (np.inf, 0.0, 0.0, 0.0)
-"""The ``limit`` of a mapping that is run to its end."""
+"""The ``limit`` of a mapping that is run to its end, whatever it takes."""
 
 ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], dtype=np.int64)
 """Loop orders, outermost first: 0 = m, 1 = n, 2 = k."""

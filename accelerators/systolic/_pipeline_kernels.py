@@ -40,6 +40,7 @@ from accelerators.systolic._pipeline_fields import (
     LOAD_PARTIAL,
     LOAD_SHOWN,
     LOAD_WAIT,
+    LOADED,
     MAC_CYCLES,
     NONE,
     OFF_BPC,
@@ -53,6 +54,7 @@ from accelerators.systolic._pipeline_fields import (
     OUT_WRITE,
     OVERLAP,
     P_BYTES,
+    PROGRESS,
     RESULT_FIELDS,
     ROW_CYCLES,
     ROWS,
@@ -171,6 +173,69 @@ def run_folds(clock, result, hw, count, stream, load_ready, stream_ready, out_re
 
 
 @njit(cache=True, nogil=True)
+def tile_work(hw, job, m, n, k, adds):
+    """What the arrays and their buffers have to do for a tile; ``adds`` is 1 where it goes on with a sum.
+
+    Returns (folds on all arrays, folds along the rows, along the columns; for each array its folds and what each streams; cycles
+    from operand to operand, of a load; bytes of sums written and read).
+    """
+    rows, columns = hw[ROWS], hw[COLUMNS]
+    dataflow = int(hw[DATAFLOW])
+    arrays = 1.0 + hw[EXTRA_ARRAYS]
+    packed, beside, split = 1.0 + job[EXTRA_PACKED], 1.0 + job[EXTRA_BESIDE], 1.0 + job[EXTRA_SPLIT]
+    groups = packed * beside
+    if dataflow == WS:
+        fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(n / columns), m
+    elif dataflow == OS:
+        fold_rows, fold_columns, stream = np.ceil(m / rows), np.ceil(n / columns), k
+    else:
+        fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(m / columns), n
+    # Folds on all arrays, and for each array its folds and what they stream.
+    every = beside * fold_rows * fold_columns
+    count, part = np.ceil(every * split / arrays), np.ceil(stream / split)
+    at_work = min(arrays, every * split)
+    k_folds = 1.0 if dataflow == OS else fold_rows
+    # Rows and columns in use decide what the buffers must deliver to each array in a cycle.
+    interval = hw[MAC_CYCLES]
+    load_cycles = rows
+    if dataflow == WS:
+        interval = max(interval, at_work * min(rows, k * packed) * job[A_BYTES] / hw[IN_BPC])
+        size = min(rows, k) * min(columns, n) * packed * job[B_BYTES]
+        load_cycles = max(load_cycles, at_work * size / hw[WEIGHT_BPC])
+    elif dataflow == IS:
+        interval = max(interval, at_work * min(rows, k * packed) * job[B_BYTES] / hw[WEIGHT_BPC])
+        size = min(rows, k) * min(columns, m) * packed * job[A_BYTES]
+        load_cycles = max(load_cycles, at_work * size / hw[IN_BPC])
+    else:
+        interval = max(interval, at_work * min(rows, m) * job[A_BYTES] / hw[IN_BPC])
+        interval = max(interval, at_work * min(columns, n) * job[B_BYTES] / hw[WEIGHT_BPC])
+    written = groups * m * n * k_folds * job[P_BYTES]
+    read = groups * m * n * (k_folds - 1.0 + adds) * job[P_BYTES]
+    interval = max(interval, (written + read) / hw[OUT_BPC] / (count * part))
+    return every, fold_rows, fold_columns, count, part, interval, load_cycles, written, read
+
+
+@njit(cache=True, nogil=True)
+def least_progress(hw, count, part, interval, load_cycles):
+    """How much the clock that folds follow (``followed``) goes on in ``count`` equal folds, and how long their loads take, at the
+    least and whatever comes before."""
+    overlap, dataflow = int(hw[OVERLAP]), int(hw[DATAFLOW])
+    rows, columns, latency = hw[ROWS], hw[COLUMNS], hw[LATENCY]
+    whole = interval * part
+    if dataflow == OS:
+        shift = rows if hw[DRAIN_SHIFT] > 0 else 0.0
+        if overlap == FULL:
+            return whole + (count - 1.0) * max(whole, shift), 0.0
+        return count * max(interval * (part - 1.0) + (rows - 1) + (columns - 1) + latency + shift, whole), 0.0
+    if overlap == FULL:
+        return whole + (count - 1.0) * max(whole, load_cycles), count * load_cycles
+    through = max(interval * (part - 1.0) + latency * rows + (columns - 1), whole)
+    if overlap == NONE:
+        return count * (through + load_cycles), count * load_cycles
+    return through + (count - 1.0) * max(through, load_cycles), count * load_cycles
+
+
+@njit(cache=True, nogil=True)
 def _transfer(clock, hw, size, after):
     """Move ``size`` bytes over the off-chip channel, in order; returns when it is over. An ideal channel orders nothing."""
     if hw[OFF_BPC] == np.inf:
@@ -262,8 +327,8 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
     their buffers across the loop that does not index them. Where ``tiles`` has room, each tile's work for the array is written
     there (columns as in ``_cycle_kernels``) and every tile is run; else equal ones are leapt over.
 
-    ``limit``: the time to beat, and the least cycles that all transfers, all folds and, beside its operands' streaming, each fold
-    take. Once what the channel or the array has idled rules that time out, the time is infinite."""
+    ``limit``: the time to beat, and the least cycles that all transfers take; all folds, and what then follows; all loads into
+    the array, and what then follows. Once the time that one of them has lost rules the time to beat out, it is infinite."""
     recording = tiles.shape[0] > 0
     trips = np.array([msize.size, nsize.size, ksize.size])
     reuse_a, reuse_b, reuse_p = reuse[0], reuse[1], reuse[2]
@@ -272,9 +337,8 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
     n_total = nsize.sum()
     c_total = cn.sum()
     row_wise = job[ROW_CYCLES] > 0.0
-    arrays = 1.0 + hw[EXTRA_ARRAYS]
-    packed, beside, split = 1.0 + job[EXTRA_PACKED], 1.0 + job[EXTRA_BESIDE], 1.0 + job[EXTRA_SPLIT]
-    groups = packed * beside
+    split = 1.0 + job[EXTRA_SPLIT]
+    groups = (1.0 + job[EXTRA_PACKED]) * (1.0 + job[EXTRA_BESIDE])
 
     result = np.zeros(RESULT_FIELDS)
     clock = np.zeros(_CLOCKS)
@@ -288,8 +352,8 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
     clocks = np.zeros((4, _CLOCKS))
     results = np.zeros((4, RESULT_FIELDS))
     waiting = np.zeros(4)
-    to_beat, channel_cycles, array_cycles, beside_streaming = limit
-    follows = _STREAM_END if int(hw[OVERLAP]) == FULL else _LEFT
+    to_beat, channel_cycles, array_cycles, load_cycles_in_all = limit
+    followed = _STREAM_END if int(hw[OVERLAP]) == FULL else _LEFT
     while batch < batches:
         clocks[3, :], results[3, :], waiting[3] = clock, result, pending
         last[:] = -1
@@ -343,35 +407,9 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
                         pending = 0.0
                     # --- compute
                     m, n, k = msize[i], nsize[j], ksize[k_tile]
-                    if dataflow == WS:
-                        fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(n / columns), m
-                    elif dataflow == OS:
-                        fold_rows, fold_columns, stream = np.ceil(m / rows), np.ceil(n / columns), k
-                    else:
-                        fold_rows, fold_columns, stream = np.ceil(k / rows), np.ceil(m / columns), n
-                    # Folds on all arrays, and for each array its folds and what they stream.
-                    every = beside * fold_rows * fold_columns
-                    count, part = np.ceil(every * split / arrays), np.ceil(stream / split)
-                    at_work = min(arrays, every * split)
-                    k_folds = 1.0 if dataflow == OS else fold_rows
-                    adds = 0.0 if first_sum else 1.0
-                    # Rows and columns in use decide what the buffers must deliver to each array in a cycle.
-                    interval = hw[MAC_CYCLES]
-                    load_cycles = rows
-                    if dataflow == WS:
-                        interval = max(interval, at_work * min(rows, k * packed) * job[A_BYTES] / hw[IN_BPC])
-                        size = min(rows, k) * min(columns, n) * packed * job[B_BYTES]
-                        load_cycles = max(load_cycles, at_work * size / hw[WEIGHT_BPC])
-                    elif dataflow == IS:
-                        interval = max(interval, at_work * min(rows, k * packed) * job[B_BYTES] / hw[WEIGHT_BPC])
-                        size = min(rows, k) * min(columns, m) * packed * job[A_BYTES]
-                        load_cycles = max(load_cycles, at_work * size / hw[IN_BPC])
-                    else:
-                        interval = max(interval, at_work * min(rows, m) * job[A_BYTES] / hw[IN_BPC])
-                        interval = max(interval, at_work * min(columns, n) * job[B_BYTES] / hw[WEIGHT_BPC])
-                    written = groups * m * n * k_folds * job[P_BYTES]
-                    read = groups * m * n * (k_folds - 1.0 + adds) * job[P_BYTES]
-                    interval = max(interval, (written + read) / hw[OUT_BPC] / (count * part))
+                    every, fold_rows, fold_columns, count, part, interval, load_cycles, written, read = tile_work(
+                        hw, job, m, n, k, 0.0 if first_sum else 1.0
+                    )
                     # A stationary operand comes from its buffer in either role.
                     load_ready = clock[_READY_A] if dataflow == IS else clock[_READY_B]
                     stream_ready = clock[_READY_B] if dataflow == IS else clock[_READY_A]
@@ -436,9 +474,15 @@ def simulate(hw, job, order, msize, am, cm, nsize, bn, cn, ksize, ak, bk, reuse,
                     result[STEPS] += 1.0
                     _settle(clock, pending)
                     if to_beat < np.inf:
+                        progress, loads = least_progress(hw, count, part, interval, load_cycles)
+                        result[PROGRESS] += progress
+                        result[LOADED] += loads
                         moved = _moved(result) / hw[OFF_BPC]
-                        busy = result[ARRAY_BUSY] + beside_streaming * result[FOLDS]
-                        idled = max(clock[_DMA] - moved + channel_cycles, clock[follows] - busy + array_cycles)
+                        idled = max(
+                            clock[_DMA] - moved + channel_cycles,
+                            clock[followed] - result[PROGRESS] + array_cycles,
+                            clock[_LOAD_END] - result[LOADED] + load_cycles_in_all,
+                        )
                         if idled * (1.0 - 1e-12) > to_beat:
                             result[TIME] = np.inf
                             return result

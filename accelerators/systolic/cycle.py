@@ -14,6 +14,7 @@ import numpy as np
 
 from accelerators.systolic.emulation import fold_accumulator
 from accelerators.systolic.spec import DATAFLOWS, ArraySpec
+from hwsim.views.display import displayed
 from numerics import decode, encode
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError, unknown_name
@@ -50,6 +51,7 @@ def registers(dataflow: str) -> tuple[str, ...]:
     return tuple(_REGISTERS[full])
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """A fault in one bit of one register.
@@ -80,6 +82,7 @@ class Fault:
                 raise InputError(f"{name}: expected an integer ≥ 0, got {value!r}")
 
 
+@displayed
 @dataclass(frozen=True)
 class Activity:
     """What the processing elements did; arrays of shape (rows, columns).
@@ -95,6 +98,7 @@ class Activity:
     macs: NDArray[np.int64]
 
 
+@displayed
 @dataclass(frozen=True)
 class Signals:
     """What the array shows in each cycle, as the RTL does, stalls included.
@@ -112,6 +116,7 @@ class Signals:
     sums: NDArray[np.uint64]
 
 
+@displayed
 @dataclass(frozen=True)
 class ArrayRun:
     """What came of a run.

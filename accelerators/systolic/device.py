@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from accelerators.systolic.jobs import GroupCost, MatrixJob, VectorJob
+    from accelerators.systolic.variants import Variants
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
+    from hwsim.costs import Costs
     from numerics.emulation import Emulation
 
     Jobs = tuple[MatrixJob | None, list[VectorJob], list[VectorJob]]
@@ -58,6 +64,11 @@ class SystolicArray(OperatorMachine[SystolicSpec]):
         array = self._spec.array
         size = f"{array.count}×" * (array.count > 1) + f"{array.rows}×{array.columns}"
         return f"SystolicArray({self.name!r}: {size} {array.dataflow}, {self._spec.clock_hz / 1e6:g} MHz)"
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.systolic.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     # --- simulation ---------------------------------------------------------------------------------------------------
 
@@ -145,6 +156,18 @@ class SystolicArray(OperatorMachine[SystolicSpec]):
         stored = workload.tensors[op.inputs[position]].format
         return 0.0 if stored == wanted else self._spec.conversions[f"{stored}->{wanted}"].cycles_per_element
 
+    @cached_property
+    def variants(self) -> Variants:
+        """Reads changes of this spec."""
+        from accelerators.systolic.variants import Variants
+
+        return Variants(self._spec)
+
+    def _costs_of_changes(self, workload: Workload, changes: Sequence[Mapping[str, Any]], fidelity: str) -> Costs:
+        from accelerators.systolic.many import costs_of_changes
+
+        return costs_of_changes(self, workload, changes, fidelity)
+
     # --- emulation ----------------------------------------------------------------------------------------------------
 
     def emulate(
@@ -188,27 +211,34 @@ class SystolicArray(OperatorMachine[SystolicSpec]):
         background = [self._vector_job(workload, parts[i]) for i in group.background]
         if group.matrix is None:
             return None, streamed, background
-        return self._matrix_job(workload, parts[group.matrix], kept), streamed, background
+        return self.matrix_job(workload, parts[group.matrix], kept), streamed, background
 
     def _vector_job(self, workload: Workload, part: Traffic, *, row_wise: bool = False, streamed: bool = False) -> VectorJob:
-        from accelerators.systolic.jobs import VectorJob
-
         spec, op = self._spec, part.op
         extra_cycles, extra_energy = self.conversions(workload, op)
-        read, written = self._host_bytes(workload, part)
-        load = part.load_bytes - read
-        if isinstance(op, Softmax | Normalization) and op.operation != "batch_norm" and op.elements:
-            row_bytes = part.touched_bytes / 2 / max(1, op.rows)
-            if row_bytes > spec.memory.input.capacity_bytes:
-                load *= 2  # a row that does not fit is read once for its statistics and once more to be scaled
-        return VectorJob(
+        job = self.vector_bytes(workload, part, row_wise=row_wise, streamed=streamed)
+        # A row that does not fit is read once for its statistics and once more to be scaled.
+        again = 2 if row_bytes(part) > spec.memory.input.capacity_bytes else 1
+        return replace(
+            job,
             work_cycles=spec.vector_unit.op_cycles(op) + extra_cycles / spec.vector_unit.lanes,
-            load_bytes=load,
+            load_bytes=job.load_bytes * again,
+            energy_j=spec.vector_unit.energy_j(op.operations) + extra_energy,
+        )
+
+    def vector_bytes(self, workload: Workload, part: Traffic, *, row_wise: bool, streamed: bool) -> VectorJob:
+        """What a vector operator moves, before its work is known, and where its rows fit the buffer of activations."""
+        from accelerators.systolic.jobs import VectorJob
+
+        read, written = self._host_bytes(workload, part)
+        return VectorJob(
+            work_cycles=0.0,
+            load_bytes=part.load_bytes - read,
             store_bytes=part.store_bytes - written,
             touched_bytes=part.outside_bytes + part.result_bytes if streamed else part.touched_bytes,
             handed_bytes=part.handed_bytes if streamed else 0,
             row_wise=row_wise,
-            energy_j=spec.vector_unit.energy_j(op.operations) + extra_energy,
+            energy_j=0.0,
             host_bytes=read + written,
         )
 
@@ -234,7 +264,12 @@ class SystolicArray(OperatorMachine[SystolicSpec]):
         )
         return read, min(written, part.store_bytes)
 
-    def _matrix_job(self, workload: Workload, part: Traffic, kept: Residency) -> MatrixJob:
+    def matrix_job(self, workload: Workload, part: Traffic, kept: Residency) -> MatrixJob:
+        """What a matmul or convolution asks of the array, ``kept`` being what stays on chip.
+
+        Raises:
+            InputError: formats that the array neither multiplies nor converts.
+        """
         from accelerators.systolic.jobs import MatrixJob
 
         spec = self._spec
@@ -362,6 +397,14 @@ class SystolicArray(OperatorMachine[SystolicSpec]):
             duration = min(length, moved / self._spec.memory.off_chip.achieved_bytes_per_s)
             found.append(Span("off_chip", label, start, duration, {"bytes": moved}))
         return found
+
+
+def row_bytes(part: Traffic) -> float:
+    """Bytes of one row of an operator that reads its rows twice where they are not kept; 0 for others."""
+    op = part.op
+    if not isinstance(op, Softmax | Normalization) or op.operation == "batch_norm" or not op.elements:
+        return 0.0
+    return part.touched_bytes / 2 / max(1, op.rows)
 
 
 def _cycle_split(costs: list[GroupCost]) -> list[dict[str, Any]]:

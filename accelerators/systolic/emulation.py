@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from accelerators.systolic.spec import ArraySpec, SystolicSpec
+from hwsim.views.display import displayed
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.errors import InputError
 from numerics.formats import IntFormat
@@ -78,6 +79,7 @@ def emulate(spec: SystolicSpec, module: Any, recipe: Recipe, **options: Any) -> 
     return numerics.emulate(module, chosen, **options)
 
 
+@displayed
 @dataclass(frozen=True)
 class ArrayProduct:
     """A matrix product that ran on the cycle-level array.
@@ -93,6 +95,7 @@ class ArrayProduct:
     run: ArrayRun
 
 
+@displayed
 @dataclass
 class ArrayUnit:
     """The cycle-level array as the matrix unit of an emulation: one of a device's arrays, since each sums alike.

@@ -8,8 +8,10 @@ from typing import Any
 
 from accelerators.systolic.mapping import shape_of
 from hwsim.operators import Convolution, Matmul
+from hwsim.views.display import displayed
 
 
+@displayed
 @dataclass(frozen=True)
 class MatrixJob:
     """A matmul or convolution with its formats and what stays on chip.
@@ -44,6 +46,7 @@ class MatrixJob:
         )  # fmt: skip
 
 
+@displayed
 @dataclass(frozen=True)
 class VectorJob:
     """An operator on the vector unit: cycles of work, and bytes in total.

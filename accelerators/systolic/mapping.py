@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwsim.operators import Convolution, Matmul
+from hwsim.views.display import displayed
 
 Sizes = npt.NDArray[np.float64]
 
@@ -42,6 +43,7 @@ class Tiling:
     taps: int = 0
 
 
+@displayed
 class Nest(NamedTuple):
     """A convolution's loop nest for one group, as in ``hwsim.operators.Convolution``."""
 
@@ -57,6 +59,7 @@ class Nest(NamedTuple):
     dilation: tuple[int, ...]
 
 
+@displayed
 @dataclass(frozen=True)
 class Shape:
     """What decides the mapping of an operator: hashable, so that equal operators are mapped once.
@@ -165,6 +168,7 @@ def written(start: int, stop: int, stride: int, kernel: int, dilation: int, padd
     return max(0, end - first)
 
 
+@lru_cache(maxsize=128)
 def _positions(nest: Nest) -> list[tuple[Sizes, Sizes]]:
     """Cuts of the output positions (images × spatial axes): tile sizes and the input positions of each tile, those it reads or,
     where the input is what is computed, those it writes.
@@ -214,12 +218,14 @@ def _positions(nest: Nest) -> list[tuple[Sizes, Sizes]]:
     return found
 
 
-def tilings(shape: Shape, rows: int, columns: int, dataflow: str) -> tuple[list[Tiling], list[Tiling], list[Tiling]]:
-    """All cuts of m, n and k that are considered: down to about a fold along the array's rows and columns.
+@lru_cache(maxsize=128)
+def _largest(nest: Nest) -> tuple[int, ...]:
+    """Output positions of the largest tile of each of ``_positions``."""
+    return tuple(int(out.max()) for out, _ in _positions(nest))
 
-    They depend on the operator and the array, never on a buffer or a bandwidth, so that a machine with more of those tries all
-    that a smaller one tries.
-    """
+
+def units(rows: int, columns: int, dataflow: str) -> dict[str, int]:
+    """Dimension → the tile below which it is not cut: about a fold along the array's rows and columns."""
     along_rows, along_columns = {
         "weight_stationary": ("k", "n"),
         "output_stationary": ("m", "n"),
@@ -227,32 +233,48 @@ def tilings(shape: Shape, rows: int, columns: int, dataflow: str) -> tuple[list[
     }[dataflow]
     # A stream shorter than the array is deep leaves it mostly empty.
     least_stream = rows if dataflow == "output_stationary" else max(1, rows // 4)
-    unit = dict.fromkeys("mnk", least_stream) | {along_rows: rows, along_columns: columns}
+    return dict.fromkeys("mnk", least_stream) | {along_rows: rows, along_columns: columns}
+
+
+def tilings(shape: Shape, rows: int, columns: int, dataflow: str) -> tuple[list[Tiling], list[Tiling], list[Tiling]]:
+    """All cuts of m, n and k that are considered.
+
+    They depend on the operator and the array, never on a buffer or a bandwidth, so that a machine with more of those tries all
+    that a smaller one tries.
+    """
+    unit = units(rows, columns, dataflow)
+    return cuts(shape, "m", unit["m"]), cuts(shape, "n", unit["n"]), cuts(shape, "k", unit["k"])
+
+
+def over_positions(nest: Nest, dim: str) -> bool:
+    """Whether a dimension of a convolution runs over its output positions."""
+    return dim == ("k" if nest.computes == "weight" else "m")
+
+
+def distinct_unit(shape: Shape, dim: str, unit: int) -> int:
+    """The least unit that cuts a dimension into the same tiles."""
+    if shape.convolution is None or not over_positions(shape.convolution, dim):
+        return unit
+    return max((largest for largest in _largest(shape.convolution) if largest <= unit), default=0)
+
+
+def cuts(shape: Shape, dim: str, unit: int) -> list[Tiling]:
+    """All cuts of one dimension that are considered, down to tiles of about ``unit``."""
     if shape.convolution is None:
-        return _plain(shape.m, unit["m"]), _plain(shape.n, unit["n"]), _plain(shape.k, unit["k"])
+        return _plain({"m": shape.m, "n": shape.n, "k": shape.k}[dim], unit)
     nest = shape.convolution
-    computes, channels_in, channels_out = nest.computes, nest.channels_in, nest.channels_out
+    if over_positions(nest, dim):
+        positions = _positions(nest)
+        enough = sum(largest > unit for largest in _largest(nest))
+        # Those of the results (C) are as many as the outputs, unless the inputs are what is computed.
+        return [Tiling(out, out, inside) if nest.computes == "input" else Tiling(out, inside, out)
+                for out, inside in positions[: enough + 1]]  # fmt: skip
     taps = math.prod(nest.kernel)
-    positions = _positions(nest)
-
-    def at_least(least: int) -> list[tuple[Sizes, Sizes]]:
-        enough = sum(out.max() > least for out, _ in positions)
-        return positions[: enough + 1]
-
-    def outer(dim: str) -> list[Tiling]:
-        return _plain(channels_out, unit[dim])
-
-    if computes == "output":
-        m = [Tiling(out, inside, out) for out, inside in at_least(unit["m"])]
-        k = _channels(channels_in, taps, unit["k"], first_is_distinct=True, second_is_distinct=False)
-        return m, outer("n"), k + _channels_and_taps(channels_in, taps, unit["k"])
-    if computes == "input":
-        m = [Tiling(out, out, inside) for out, inside in at_least(unit["m"])]
-        n = _channels(channels_in, taps, unit["n"], first_is_distinct=False, second_is_distinct=True)
-        return m, n, outer("k")
-    m = _channels(channels_in, taps, unit["m"], first_is_distinct=True, second_is_distinct=False)
-    k = [Tiling(out, inside, out) for out, inside in at_least(unit["k"])]
-    return m, outer("n"), k
+    if dim == {"output": "k", "input": "n", "weight": "m"}[nest.computes]:
+        of_output = nest.computes != "input"
+        found = _channels(nest.channels_in, taps, unit, first_is_distinct=of_output, second_is_distinct=not of_output)
+        return found + (_channels_and_taps(nest.channels_in, taps, unit) if nest.computes == "output" else [])
+    return _plain(nest.channels_out, unit)
 
 
 def packed_groups(shape: Shape, rows: int, columns: int, dataflow: str) -> int:

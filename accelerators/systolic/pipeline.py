@@ -15,7 +15,7 @@ from accelerators.systolic import _pipeline_kernels as kernels
 from accelerators.systolic.cycle import step_tiles
 from accelerators.systolic.ideal import event_energy, host_cycles, on_arrays, shared, vector_bytes
 from accelerators.systolic.jobs import ArrayCycles, GroupCost, MatrixJob, MatrixRun, PartCost, VectorJob
-from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, shape_of, tilings
+from accelerators.systolic.mapping import ORDER_NAMES, Shape, Tiling, cuts, distinct_unit, shape_of, units
 from accelerators.systolic.spec import SystolicSpec
 from accelerators.systolic.transfers import Moved, mapped_bytes_per_s
 from accelerators.systolic.windows import window_run
@@ -38,17 +38,29 @@ def _pack(cuts: list[Tiling]) -> tuple[npt.NDArray[Any], ...]:
     )
 
 
-@lru_cache(maxsize=256)
-def _candidates(shape: Shape, rows: int, columns: int, dataflow: str, groups: int) -> tuple[npt.NDArray[Any], ...]:
-    """All cuts of the three dimensions, flat, as the search takes them. Groups that run at the same time enlarge every
-    footprint, not the array's view of the sizes."""
-    cuts = tilings(shape, rows, columns, dataflow)
-    arrays = [a for cut in cuts for a in _pack(cut)]
-    arrays.append(np.array([t.taps for t in cuts[2]], dtype=np.int64))
+@lru_cache(maxsize=2048)
+def _dimension(shape: Shape, dim: str, unit: int, groups: int) -> tuple[tuple[npt.NDArray[Any], ...], npt.NDArray[Any], Any]:
+    """All cuts of a dimension, flat, as the search takes them; their kernel taps; what ``describe`` says of them."""
+    found = cuts(shape, dim, unit)
+    start, size, first, second = _pack(found)
     if groups > 1:
         # A holds m·k, B k·n, C m·n elements a group: one dimension of each operand carries the factor.
-        arrays[2], arrays[3], arrays[6] = arrays[2] * groups, arrays[3] * groups, arrays[6] * groups
-    return tuple(arrays)
+        first, second = first * (groups if dim != "k" else 1), second * (groups if dim == "m" else 1)
+    flat = start, size, first, second
+    return flat, np.array([t.taps for t in found], dtype=np.int64), mapping_kernels.describe(*flat)
+
+
+def dimensions(shape: Shape, rows: int, columns: int, dataflow: str, groups: int) -> tuple[Any, ...]:
+    """All cuts of the three dimensions as ``search_described`` takes them. Groups that run at the same time enlarge every
+    footprint, not the array's view of the sizes."""
+    unit = units(rows, columns, dataflow)
+    m, n, k = (_dimension(shape, dim, distinct_unit(shape, dim, unit[dim]), groups) for dim in "mnk")
+    return *m[0], *n[0], *k[0], k[1], m[2], n[2], k[2]
+
+
+def _candidates(shape: Shape, rows: int, columns: int, dataflow: str, groups: int) -> tuple[npt.NDArray[Any], ...]:
+    """All cuts of the three dimensions, without what describes them."""
+    return dimensions(shape, rows, columns, dataflow, groups)[:13]
 
 
 class TilePipeline:
@@ -246,15 +258,15 @@ def _simulate(
     job[[fields.EXTRA_PACKED, fields.EXTRA_BESIDE, fields.EXTRA_SPLIT]] = packed - 1, beside - 1, int(work.split) - 1
     machine, without_memory = hw.copy(), ideal.copy()
     machine[fields.MAC_CYCLES] = without_memory[fields.MAC_CYCLES] = matrix.cycles_per_mac / array.streaming_fraction
-    cuts = _candidates(shape, array.rows, array.columns, array.dataflow, packed * beside)
-    picked, reuse, simulated, result = mapping_kernels.search(machine, job, *cuts)
+    found = dimensions(shape, array.rows, array.columns, array.dataflow, packed * beside)
+    picked, reuse, simulated, result = mapping_kernels.search_described(machine, job, *found)
     if picked[0] < 0:
-        raise _too_small(spec, op, job, cuts)
+        raise _too_small(spec, op, job, found)
     chosen = []
     for d in range(3):
-        starts = cuts[4 * d]
+        starts = found[4 * d]
         begin, end = starts[picked[d]], starts[picked[d] + 1]
-        chosen += [a[begin:end] for a in cuts[4 * d + 1 : 4 * d + 4]]
+        chosen += [a[begin:end] for a in found[4 * d + 1 : 4 * d + 4]]
     order = fields.ORDERS[picked[3]]
     if spec.memory.off_chip.dram is not None:
         # The mapping is the one for long reads; its tiles are then moved as they lie.
@@ -270,8 +282,8 @@ def _simulate(
             )
         # What follows the array's last result, follows it as much later as the control says.
         tiles = np.zeros((int(result[fields.STEPS]), fields.TILE_FIELDS))
-        found = kernels.simulate(hw, job, order, *chosen, reuse, tiles, fields.UNLIMITED)
-        return float(found[fields.TIME] + step_tiles(array, tiles) - found[fields.ARRAY_LEFT])
+        run = kernels.simulate(hw, job, order, *chosen, reuse, tiles, fields.UNLIMITED)
+        return float(run[fields.TIME] + step_tiles(array, tiles) - run[fields.ARRAY_LEFT])
 
     with_vector, array_only = time(without_memory, job), time(without_memory, bare)
     a, b = result[fields.LOAD_A], result[fields.LOAD_B]
@@ -323,11 +335,11 @@ def _moved(
     ]
 
 
-def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np.float64], cuts: tuple[Any, ...]) -> InputError:
+def _too_small(spec: SystolicSpec, op: Matmul | Convolution, job: npt.NDArray[np.float64], found: tuple[Any, ...]) -> InputError:
     """Which buffer cannot hold one tile, and what it would take."""
 
     def least(d: int, which: int) -> float:
-        starts, values = cuts[4 * d], cuts[4 * d + which]
+        starts, values = found[4 * d], found[4 * d + which]
         return min(float(values[starts[i] : starts[i + 1]].max()) for i in range(starts.size - 1))
 
     groups = (1 + job[fields.EXTRA_PACKED]) * (1 + job[fields.EXTRA_BESIDE])

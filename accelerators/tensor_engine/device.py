@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from accelerators.tensor_engine.matmul import Job, Product, TileSearch, Work
+    from hwsim.area.components import Area
+    from hwsim.area.process import Process
 
 ROOFLINE = (
     "analytic: MACs over the peak, bytes that must move over the data sheet's bandwidth, primitive operations over the lanes; "
@@ -114,6 +116,11 @@ class TensorEngine(OperatorMachine[TensorEngineSpec]):
         from accelerators.tensor_engine.matmul import TileSearch
 
         return TileSearch(self._spec)
+
+    def _area(self, process: Process) -> Area:
+        from accelerators.tensor_engine.area import device_area
+
+        return device_area(self.name, self._spec, process)
 
     # --- formats and kernels ------------------------------------------------------------------------------------------
 

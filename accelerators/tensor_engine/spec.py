@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hwsim.memory import OffChip
-from hwsim.spec import Count, Fraction, MatrixMachineSpec, NotNegative, Positive, SpecPart
+from hwsim.spec import (
+    Count,
+    Fraction,
+    MatrixMachineSpec,
+    NaturalNumber,
+    NotNegative,
+    Positive,
+    Share,
+    SpecPart,
+)
 from hwsim.vector import VectorUnit
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.formats import get_format
@@ -158,7 +167,7 @@ class SharedCache(SpecPart):
     unit_bytes_per_cycle: Positive
     achieved_fraction: Fraction = 1.0
     energy_pj_per_byte: NotNegative
-    retained_capacity_bytes: Annotated[int, Field(ge=0, strict=True)] = 0
+    retained_capacity_bytes: NaturalNumber = 0
 
     @model_validator(mode="after")
     def _retained_fits(self) -> SharedCache:
@@ -215,15 +224,15 @@ class KernelSpec(SpecPart):
     """
 
     launch_interval_s: NotNegative | None = None
-    exposed_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
+    exposed_fraction: Share | None = None
     bandwidth_fraction: Fraction | None = None
     passes: Count | None = None
-    kept_row_elements: Annotated[int, Field(ge=0, strict=True)] | None = None
+    kept_row_elements: NaturalNumber | None = None
     rows_per_unit: Count | None = None
     reread_fraction: Fraction | None = None
     efficiency: Fraction | None = None
     direct_efficiency: Fraction | None = None
-    overlap: Annotated[float, Field(ge=0, le=1)] | None = None
+    overlap: Share | None = None
     row_cycles: NotNegative | None = None
     pack_bytes_per_cycle: NotNegative | None = None
     skips_padding: bool | None = None
@@ -291,7 +300,7 @@ class Sparsity(SpecPart):
     enabled: bool = False
     n: Count = 2
     m: Count = 4
-    rate: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    rate: Annotated[Positive, Field(ge=1)] = 2.0
     index_bits: NotNegative = 2.0
     formats: tuple[str, ...] = ()
 

@@ -238,16 +238,15 @@ def read_data(file: Path) -> tuple[Any, Any]:
     Raises:
         InputError: no such file, another kind of file, no ``inputs``, numbers of another type.
     """
-    import zipfile
-
     import numpy as np
+
+    from numerics.documents import read_arrays
 
     if not file.is_file():
         raise InputError(f"--data: {file}: no such file")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError):
+        found = read_arrays(file)
+    except InputError:
         raise InputError(f"--data: {file}: expected a .npz file with an array 'inputs'") from None
     for name in found:
         if name not in ("inputs", "labels"):
@@ -261,4 +260,7 @@ def read_data(file: Path) -> tuple[Any, Any]:
         raise InputError(f"--data: {file}: inputs: expected numbers, got {inputs.dtype}")
     if labels is not None and labels.dtype.kind not in "iu":
         raise InputError(f"--data: {file}: labels: expected integers, got {labels.dtype}")
+    for name, array in (("inputs", inputs), ("labels", labels)):
+        if array is not None and array.ndim < 1:
+            raise InputError(f"--data: {file}: {name}: expected one for each image, got a single number")
     return inputs, None if labels is None else labels.astype(np.int64)

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report, and write it if asked."""
+    from hwsim.machine import Machine
     from hwsim.progress import stage
     from hwsim.registry import get_device
 
@@ -38,6 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(report.to_json())
         return 0
     report.print(most=arguments.top or None)
+    area = device.area() if isinstance(device, Machine) else None
+    if area is not None and area.known_mm2:
+        print(f"area: {area.summary()}")
     if files:
         print("\nwritten:")
         for file in files:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hwsim.dram.mapping import FIELDS
 from hwsim.dram.spec import DramSpec, dram_spec
+from hwsim.views.display import displaying
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ ARRAYS_END_S = 1e4
 """Arrivals beyond this, in seconds, are refused: their clock cycles would not fit."""
 
 
+@displaying("bytes_per_s", "row_hit_rate")
 @dataclass(frozen=True)
 class DramRun:
     """What a stream of requests took.
@@ -73,6 +75,7 @@ class DramRun:
         return self.row_hits / requests if requests else 0.0
 
 
+@displaying("spec", "capacity_bytes", "peak_bytes_per_s")
 class Dram:
     """A banked DRAM with its controllers.
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hwsim.views.display import displayed
 from numerics.errors import nearest_names
 
 FIELDS = ("channel", "pseudo", "rank", "group", "bank", "row", "column")
 _PART = re.compile(r"^([a-z]+)(\d*)$")
 
 
+@displayed
 @dataclass(frozen=True)
 class Part:
     """Digits of an address that belong to one field.

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hwsim.dram.mapping import Part, parse_mapping
-from hwsim.spec import Count, NotNegative, Positive, SpecPart
+from hwsim.spec import Count, NaturalNumber, NotNegative, Positive, SpecPart
 from numerics.errors import InputError, unknown_name
 
-Cycles = Annotated[int, Field(ge=0, strict=True)]
+Cycles = NaturalNumber
 
 ROUNDING_GUARD = 0.025
 """Share of a clock cycle by which a time may exceed whole cycles without costing another (JEDEC SPD annex L, rounding)."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hwsim.dram.spec import DramSpec
 from hwsim.dram.streams import PIECE_BYTES
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 SIXTEENTHS = 16
@@ -25,6 +26,7 @@ _MOST_REQUESTS = 1 << 16  # of a sampled unit
 _GOLDEN = 0.6180339887498949
 
 
+@displayed
 @dataclass(frozen=True)
 class Pattern:
     """How a transfer walks through memory.
@@ -55,6 +57,7 @@ class Pattern:
             raise InputError(f"streams: expected 1 or more, got {self.streams}")
 
 
+@displayed
 @dataclass(frozen=True)
 class Achieved:
     """What a pattern reaches.

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 PIECE_BYTES = 4096
 """Operands that move at the same time take turns in pieces of this size."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Stream:
     """Requests in order.

@@ -165,14 +165,11 @@ class SubAccelerators:
             from hwsim.api import workload_from
 
             return workload_from(source, arguments=arguments)
-        made = source(**arguments)
-        if isinstance(made, Workload):
-            return made
-        if not isinstance(made, tuple) or len(made) != 2:
-            raise InputError(f"{network}: expected a workload or (module, example_inputs), got {type(made).__name__}")
+        from hwsim.api import made_by
         from hwsim.tracing.torch import trace
 
-        return trace(made[0], *made[1])
+        made = made_by(source, arguments, name=network)
+        return made if isinstance(made, Workload) else trace(made[0], *made[1], name=network)
 
     def _placed(self, network: str, arguments: Mapping[str, Any], devices: Sequence[Device]) -> Workload:
         """A network in the formats that it has on these sub-accelerators."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError
 from numerics.faults import BitFaults, inject, stream
 
@@ -29,6 +30,7 @@ CLEAN, VARIED = "clean", "varied"
 """Runs of a chip without faults: as it is, and with weights that vary from chip to chip."""
 
 
+@displayed
 class SelfTestingNetwork(nn.Module):
     """A network with a second head; gives (outputs, fingerprints of shape (images,)).
 
@@ -151,6 +153,7 @@ def _self_testing(emulation: Emulation) -> SelfTestingNetwork:
 # --- the test -------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class FingerprintTest:
     """When fingerprints tell of a fault: their root mean square distance from ``centre`` over a window is above ``limit``.
@@ -220,6 +223,7 @@ def _distance(fingerprints: NDArray[Any], centre: float, windows: NDArray[np.int
         return np.asarray(np.sqrt(np.square(off)[windows].mean(1)))
 
 
+@displayed
 @dataclass(frozen=True)
 class SelfTestRun:
     """One chip under test.
@@ -241,6 +245,7 @@ class SelfTestRun:
     distances: tuple[float, ...]
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class SelfTestResult:
     """What a self-test found.
@@ -402,6 +407,7 @@ def _varied(emulation: Emulation, module: SelfTestingNetwork, x: torch.Tensor, v
 # --- what it costs --------------------------------------------------------------------------------------------------------------
 
 
+@displaying("mac_overhead", "parameter_overhead")
 @dataclass(frozen=True, kw_only=True)
 class HeadCost:
     """What the head takes, and the network.

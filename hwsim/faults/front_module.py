@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 from numerics.faults import BitFaults, inject, stream
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numerics.emulation import Emulation
 
 
+@displayed
 class FrontModule(nn.Module):
     """x → clip(x + G(x)), with a generator G that is trained (the paper's equation for F).
 
@@ -90,6 +92,7 @@ def _check_counts(**counts: int) -> None:
             raise InputError(f"{name}: expected an integer ≥ 1, got {value!r}")
 
 
+@displayed
 class FrontedNetwork(nn.Module):
     """A front module and its network as one module, with paths ``front`` and ``base``: what is traced, emulated and measured.
 
@@ -105,6 +108,7 @@ class FrontedNetwork(nn.Module):
         return self.base(self.front(x))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class FrontTraining:
     """How a training went, a value each step.

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hwsim.faults.statistics import Interval, normal_quantile
+from hwsim.views.display import displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _FARTHEST = 7.5  # standard deviations: beyond lies 6·10⁻¹⁴, which no conf
 _LEAST_GROWTH = 1.05
 
 
+@displaying("sizes")
 @dataclass(frozen=True, kw_only=True)
 class LookPlan:
     """Sizes at which a campaign is looked at, and the confidence of the interval made at each.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 METRICS: dict[str, Metric] = {"accuracy": accuracy}
 
 
+@displayed
 @dataclass(frozen=True)
 class FaultSite:
     """A tensor whose bits can fail.
@@ -77,6 +79,7 @@ class FaultSite:
         return f"{name}@{self.call}" if self.call else name
 
 
+@displayed
 @dataclass(frozen=True)
 class Place:
     """One faulty bit.
@@ -96,6 +99,7 @@ class Place:
     kind: str = "flip"
 
 
+@displayed
 @dataclass(frozen=True)
 class PlaceOutcome:
     """What one faulty bit did to one image.
@@ -111,6 +115,7 @@ class PlaceOutcome:
     score: float
 
 
+@displayed
 @dataclass(frozen=True)
 class MapOutcome:
     """What the faults of one map did to all images.
@@ -134,6 +139,7 @@ class MapOutcome:
     detected: int
 
 
+@displaying("images", "batch", "labelled", "golden_score", "whole_passes_because")
 class NetworkUnderTest:
     """An emulated network with its data.
 

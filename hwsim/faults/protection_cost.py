@@ -17,6 +17,7 @@ import numpy as np
 from hwsim.faults.error_rates import positive
 from hwsim.operations import primitive_counts
 from hwsim.rtl_ratios import ratio
+from hwsim.views.display import displaying
 from numerics.ecc import Secded
 from numerics.errors import InputError, unknown_name
 
@@ -31,6 +32,7 @@ Science 43(6), 1996. Srinivasan et al., "Significance driven hybrid 8T-6T SRAM â
 weights in 8T cells, have 10.41 % more area: 8/6 gives 8.3 % for two bits of eight and 12.5 % for three."""
 
 
+@displaying("added_j", "overhead")
 @dataclass(frozen=True, kw_only=True)
 class ProtectedEnergy:
     """What a protection adds to a report.
@@ -62,6 +64,7 @@ class ProtectedEnergy:
         return self.added_j / self.before_j if self.before_j else 0.0
 
 
+@displaying("bits_per_word", "storage_factor")
 @dataclass(frozen=True, kw_only=True)
 class ProtectionCost:
     """What one scheme takes for each word.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.faults.network import OUTCOMES
 from hwsim.faults.statistics import Interval, MeanMethod, Moments, allowing_for, mean_interval, stratified_proportion, wilson
+from hwsim.views.display import displayed_by
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ MAP_COLUMNS = (
 )
 
 
+@displayed_by("hwsim.views.study_cards:campaign_result")
 @dataclass(frozen=True)
 class CampaignResult:
     """The trials of a campaign.

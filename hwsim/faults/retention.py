@@ -15,6 +15,7 @@ import numpy as np
 
 from hwsim.dram.spec import DramSpec
 from hwsim.faults.error_rates import Points, check_rates, point_rate, positive, published
+from hwsim.views.display import displayed_by
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ STANDARD_INTERVAL_S = 0.064
 """Within which every row is refreshed (JESD79-3F, JESD79-4C; up to 85 °C)."""
 
 
+@displayed_by("hwsim.views.study_cards:error_curve")
 @dataclass(frozen=True, kw_only=True)
 class RetentionCurve:
     """Bit error rate of a DRAM against the interval at which a row is refreshed.

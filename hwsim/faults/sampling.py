@@ -23,6 +23,7 @@ import numpy as np
 
 from hwsim.faults.permutation import hashed, permuted
 from hwsim.faults.turns import EXACT, EqualTurns, Turns, WeightedTurns
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _LIMIT = 2**63 - 1
 
 
+@displayed
 @dataclass(frozen=True)
 class Stratum:
     """Places alike: one bit of all elements of a layer's operand.
@@ -52,6 +54,7 @@ class Stratum:
                 raise InputError(f"{self.layer}: {name}: expected an integer from {least} to 2⁶³ - 1, got {value!r}")
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Trials:
     """Faults of consecutive trials; int64, one number a trial.
@@ -72,6 +75,7 @@ class Trials:
         return int(self.numbers.size)
 
 
+@displaying("population", "limit")
 @dataclass(frozen=True)
 class SamplingPlan:
     """A sequence of faults whose every prefix is a stratified sample.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwsim.faults.network import FaultSite, NetworkUnderTest
 from hwsim.faults.sampling import SamplingPlan, Stratum
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 from numerics.faults import BitFaults
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numerics.faults.models import FaultKind
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class SingleBits:
     """One faulty bit a trial.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed_by, displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ MeanMethod = Literal["bernstein", "student"]
 _ROUNDING = 1e-13  # what sums of shares are off by: where all strata agree the variance is 0, and any gap would count
 
 
+@displayed_by("hwsim.views.study_cards:interval")
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """An estimate and what surrounds it.
@@ -228,6 +230,7 @@ def _score_limit(rates: NDArray[np.float64], n: NDArray[np.float64], weights: ND
 # --- a mean ---------------------------------------------------------------------------------------------------------------------
 
 
+@displaying("variance")
 @dataclass(frozen=True)
 class Moments:
     """What intervals of a mean need to know of the values: workers add up their own and send these.

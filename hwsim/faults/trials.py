@@ -19,6 +19,7 @@ from hwsim.faults.sampling import SamplingPlan
 from hwsim.faults.single_bits import SingleBits, sampling_plan, single_sites, site_name
 from hwsim.faults.statistics import Interval, MeanMethod, Moments, allowing_for, stratified_proportion
 from hwsim.jobs import JobStore, RunSummary, Study, run_study
+from hwsim.views.display import displayed_by
 from numerics.errors import InputError, unknown_name
 
 FIRST_BITS, FIRST_MAPS = 400, 30
@@ -116,6 +117,7 @@ def map_seed(seed: int, repetition: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{repetition}".encode(), digest_size=7).digest(), "little")
 
 
+@displayed_by("hwsim.views.study_cards:campaign")
 class TrialCampaign(ABC):
     """Trials of a subject until a margin is reached.
 
@@ -139,8 +141,8 @@ class TrialCampaign(ABC):
     ) -> None:
         if not isinstance(subject.seed, int) or isinstance(subject.seed, bool) or subject.seed < 0:
             raise InputError(f"seed: expected an integer ≥ 0, got {subject.seed!r}")
-        if interval not in ("bernstein", "student"):
-            raise unknown_name("interval", interval, ("bernstein", "student"))
+        if not isinstance(interval, str) or interval not in ("bernstein", "student"):
+            raise unknown_name("interval", str(interval), ("bernstein", "student"))
         self.subject: Any = subject
         for name, value in (("first", first), ("maximum", maximum)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from hwsim.faults.error_rates import Points, check_rates, point_rate, positive, published
+from hwsim.views.display import displayed_by
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@displayed_by("hwsim.views.study_cards:error_curve")
 @dataclass(frozen=True, kw_only=True)
 class SramCurve:
     """Bit error rate of an SRAM against its supply voltage.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwsim.faults.error_rates import positive
 from hwsim.faults.voltage import SramCurve
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numerics.faults import BitFaults
 
 
+@displayed
 @dataclass(frozen=True)
 class ScaledComponent:
     """The energy of one component of one operator, before and after.
@@ -38,6 +40,7 @@ class ScaledComponent:
     after_j: float
 
 
+@displaying("before_j", "after_j", "saved", "memory_saved")
 @dataclass(frozen=True)
 class ScaledEnergy:
     """What a report's energy becomes.
@@ -90,6 +93,7 @@ class ScaledEnergy:
         return total
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class VoltagePlan:
     """Supply voltages by layer.

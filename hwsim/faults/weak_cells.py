@@ -17,6 +17,7 @@ import numpy as np
 
 from hwsim.faults.retention import RetentionCurve
 from hwsim.faults.voltage import SramCurve
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _uniform(key: np.uint64, *words: NDArray[Any]) -> NDArray[np.float64]:
     return ((found >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class FailedBits:
     """Bits of a tensor that lie in failing cells.
@@ -96,6 +98,7 @@ class FailedBits:
         return tuple(found)
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Array:
     """How cells stand in a memory, and how alike those of a row or column are.
@@ -178,6 +181,7 @@ def _joined(parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.i
     return FailedBits(elements=elements, bits=bits, values=values)
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class WeakCells:
     """The cells of one SRAM that fail at low voltage.
@@ -241,6 +245,7 @@ class WeakCells:
         return _joined(parts)
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class LeakyCells:
     """The cells of one DRAM that lose their charge between refreshes.

@@ -22,6 +22,7 @@ from hwsim.jobs.progress import show_progress
 from hwsim.jobs.store import JobStore
 from hwsim.jobs.study import Study
 from hwsim.jobs.worker import one_thread_here
+from hwsim.views.display import displaying
 from numerics.errors import InputError
 
 
@@ -29,6 +30,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM; everything that was done is stored. Its text says how far the run came and how it goes on."""
 
 
+@displaying("trials_per_s")
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """How a run ended.

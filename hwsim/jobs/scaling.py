@@ -18,10 +18,12 @@ from typing import Any
 
 from hwsim.jobs.runner import run_study
 from hwsim.jobs.study import Study
+from hwsim.views.display import displayed
 
 ROUND_HASHES = 32
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """One measured run.

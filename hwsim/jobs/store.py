@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.jobs.lock import release_lock, take_lock
 from hwsim.jobs.study import JobError, Results, differences
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ SCHEMA = (
 )
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """One attempt at the trials ``trial … stop-1`` that gave no rows.
@@ -53,6 +55,7 @@ class Failure:
     traceback: str = ""
 
 
+@displaying("path", "identity")
 class JobStore:
     """Rows and failures of one study. ``read`` opens a file to look at it, ``write`` to run the study into it."""
 
@@ -162,7 +165,7 @@ class JobStore:
 
         try:
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _damaged(self.path, str(error)) from None
 
     @property
@@ -242,7 +245,7 @@ class JobStore:
         try:
             for (trial,) in self._connection.execute("SELECT trial FROM results ORDER BY trial"):
                 yield trial
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _damaged(self.path, str(error)) from None
 
     def forget_failures(self) -> None:
@@ -312,7 +315,7 @@ def _is_ours(path: Path, connection: sqlite3.Connection) -> bool:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         layout = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a name of its schema that is no text
         raise InputError(f"store: {str(path)!r} cannot be read: {error}") from None
     if application == 0 and tables == 0:
         return False
@@ -344,7 +347,7 @@ def _check_whole(path: Path, connection: sqlite3.Connection) -> None:
 
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         found = str(error)
     if found != "ok":
         raise _damaged(path, found)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 Row = dict[str, Any]
@@ -23,6 +24,7 @@ def nothing() -> None:
     return
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Trials ``0 … size-1``, each a function of its number alone.

@@ -13,12 +13,14 @@ from pathlib import Path
 from hwsim.measuring.backends import Run
 from hwsim.measuring.method import Method
 from hwsim.measuring.shapes import Limits
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 _CACHE_GUESS = 64 << 20
 """Bytes of the last-level cache where the system does not tell (guess: above what most processors have)."""
 
 
+@displayed
 class CpuBackend:
     """This machine's processor.
 

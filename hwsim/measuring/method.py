@@ -7,10 +7,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hwsim.views.display import displayed
+
 TimedRun = Callable[[int], float]
 """Number of calls → seconds that they took together."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Sample:
     """The time of one call.
@@ -30,6 +33,7 @@ class Sample:
     calls: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Method:
     """How long to warm up, to run and to repeat.

@@ -18,7 +18,9 @@ import numpy as np
 from hwsim.measuring.backends import Backend
 from hwsim.measuring.kernels import build, why_not
 from hwsim.measuring.shapes import Sizes, sampled_shapes
+from hwsim.scoreboard.measurements import measured_point
 from hwsim.scoreboard.single import OPERATOR_SIZES
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 COLD_FACTOR = 3
@@ -29,6 +31,7 @@ _SAME = ("backend", "device", "threads", "operands", "torch")
 """Comments that must be equal for rows to stand in one file."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Kernel:
     """What one row measures.
@@ -49,6 +52,7 @@ class Kernel:
         return self.operator, self.formats, tuple(sorted(self.sizes.items()))
 
 
+@displayed
 @dataclass
 class Outcome:
     """What came of a session.
@@ -109,6 +113,7 @@ def _rounded(operator: str, sizes: Sizes, granule: int) -> Sizes:
     return {"batch": 1, **rounded, "m": max(rounded["m"], 2 * granule)}
 
 
+@displayed
 class Session:
     """Measures kernels into a CSV file (``hwsim.scoreboard.measurements`` reads it).
 
@@ -269,7 +274,10 @@ class Session:
         whole = text[: text.rfind("\n") + 1]
         lines = whole.splitlines()
         told = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# ") and ": " in line)
-        rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
+        try:
+            rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
+        except csv.Error as error:
+            raise InputError(f"--resume: {self.path}: not valid CSV: {error}") from None
         if not rows:
             if data and not text.startswith("# backend:"):
                 raise InputError(f"--resume: {self.path}: no file of hwsim measure")
@@ -280,13 +288,17 @@ class Session:
                     f"--resume: {self.path}: {name}: the file has {told.get(name)!r}, this run {self.comments.get(name)!r}"
                 )
         header, *rest = rows
-        if "operator" not in header or "formats" not in header:
+        if not {"operator", "formats", "time_s"} <= set(header) or len(set(header)) < len(header):
             raise InputError(f"--resume: {self.path}: no file of hwsim measure")
         for row in rest:
             if len(row) != len(header):
                 raise InputError(f"--resume: {self.path}: expected {len(header)} values in a row, got {len(row)}: {row}")
             named = dict(zip(header, row, strict=True))
-            sizes = {name: int(named[name]) for name in header if name in _SIZES and named[name]}
+            try:
+                measured_point(named, "time_s")
+                sizes = {name: int(named[name]) for name in header if name in _SIZES and named[name]}
+            except ValueError as error:
+                raise InputError(f"--resume: {self.path}: row {', '.join(row)}: {error}") from None
             self.known.add(Kernel(named["operator"], sizes, named["formats"]).key)
         self.columns = header
         if whole != text:

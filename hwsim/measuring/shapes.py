@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hwsim.scoreboard.single import single_operator
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 Sizes = dict[str, int]
@@ -26,6 +27,7 @@ _ATTEMPTS = 400
 """Draws a shape that is not yet listed and fits the limits may take."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Limits:
     """How large a measured kernel may be.

@@ -12,9 +12,11 @@ from hwsim.registry import device_classes
 from hwsim.scoreboard.fitting import FieldFit
 from hwsim.scoreboard.points import Point, predict
 from hwsim.scoreboard.scores import Errors, predictor, with_values
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 
+@displayed
 @dataclass(frozen=True)
 class Fitted:
     """One fit of a device.

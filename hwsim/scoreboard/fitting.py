@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -19,6 +20,7 @@ STARTS = 3
 """Samples from which the search goes on."""
 
 
+@displayed
 @dataclass
 class FieldFit:
     """Fields of a spec and how their values change what is predicted.

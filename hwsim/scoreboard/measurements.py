@@ -57,7 +57,7 @@ def read_measurements(path: str | Path) -> list[Point]:
     found = []
     for index, row in enumerate(rows, 1):
         try:
-            found.append(_point(row, times[0]))
+            found.append(measured_point(row, times[0]))
         except InputError as error:
             raise InputError(f"{path}: data row {index}: {error}") from None
     return found
@@ -85,7 +85,12 @@ def row_workload(row: Mapping[str, str]) -> tuple[str, Workload]:
     return label, workload if recipe is None else workload.with_formats(recipe)
 
 
-def _point(row: Mapping[str, str], column: str) -> Point:
+def measured_point(row: Mapping[str, str], column: str) -> Point:
+    """The point of a row whose time is in ``column``.
+
+    Raises:
+        InputError: as ``row_workload``, or a time that is no number above 0.
+    """
     label, workload = row_workload(row)
     time_s = number(row[column], column) * TIME_COLUMNS[column]
     if time_s <= 0:

@@ -17,6 +17,7 @@ from hwsim.report import Report
 from hwsim.scoreboard.figures import figure
 from hwsim.scoreboard.single import single_operator
 from hwsim.scoreboard.target import Points, Target, number, target_rows
+from hwsim.views.display import displayed
 from hwsim.workload import Workload, chain
 from numerics.errors import InputError
 from numerics.recipes import Recipe
@@ -24,6 +25,7 @@ from numerics.recipes import Recipe
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
+@displayed
 @dataclass(frozen=True)
 class Point:
     """One measurement.
@@ -61,7 +63,7 @@ def target_points(target: Target) -> list[Point]:
             continue
         overrides = {name: _whole(number(_cell(row, c, target.data), c)) for name, c in target.points.overrides.items()}
         workload = _workload(target.points, row, target.data)
-        label = row[target.points.label] if target.points.label else workload.name
+        label = _cell(row, target.points.label, target.data) if target.points.label else workload.name
         found.append(Point(label, workload, measured, overrides, row))
     return found
 
@@ -87,7 +89,7 @@ def _workload(points: Points, row: Mapping[str, str], source: str) -> Workload:
     else:
         made = _network(points.model, tuple(sorted(points.options.items())))
         if points.layers:
-            made = _layer(made, points.layers[row[points.label]], density)
+            made = _layer(made, points.layers[_cell(row, points.label, source)], density)
     return made.with_formats(Recipe("measured", dict(points.formats))) if points.formats else made
 
 

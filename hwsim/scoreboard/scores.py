@@ -14,11 +14,13 @@ from hwsim.registry import device_classes, get_device, read_spec, spec_file
 from hwsim.scoreboard.fitting import Array, FieldFit
 from hwsim.scoreboard.points import Point, predict, prediction, target_points
 from hwsim.scoreboard.target import Figure, Goal, Target, load_target
+from hwsim.views.display import displayed, displayed_by, listed
 from numerics.errors import InputError
 
 Origin = Literal["predicted", "calibrated", "cross-validated"]
 
 
+@displayed
 @dataclass(frozen=True)
 class Errors:
     """Errors of a set of points, in percent of the measured values (or percentage points).
@@ -40,6 +42,7 @@ class Errors:
         return cls(float(np.abs(signed).mean()), float(np.abs(signed).max()), float(signed.mean()))
 
 
+@displayed_by("hwsim.views.study_cards:score")
 @dataclass(frozen=True)
 class Score:
     """One figure of a target, or a part of its points.
@@ -170,7 +173,7 @@ def score_target(target: str | Target) -> list[Score]:
                     modelled=tuple(counted[inside].tolist()),
                 )
             )
-    return found
+    return listed(found, "hwsim.views.study_cards:scores")
 
 
 def _check_fields(target: Target, names: Sequence[str]) -> None:
@@ -264,7 +267,7 @@ def score_points(name: str, points: Sequence[Point], device: str | Path, *, figu
                 modelled=tuple(shipped[inside].tolist()),
             )
         )
-    return found
+    return listed(found, "hwsim.views.study_cards:scores")
 
 
 def _bare(device: str | Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hwsim.operators import Attention, Convolution, Elementwise, Matmul, Normalization, Op, Softmax
+from hwsim.operators import LARGEST, Attention, Convolution, Elementwise, Matmul, Normalization, Op, Softmax
 from hwsim.workload import Role, Tensor, Workload
 from numerics.errors import InputError, unknown_name
 
@@ -100,8 +100,6 @@ OPERATOR_SIZES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 LARGEST_SIZE = 2**40
 """Of one dimension: beyond any machine's memory."""
-MOST_WORK = 2**56
-"""MACs, and elements of one tensor: beyond any machine's year, and what the models count of them stays within 64 bits."""
 
 
 def single_operator(operator: str, sizes: Mapping[str, int], *, density: float | None = None) -> Workload:
@@ -136,15 +134,22 @@ def single_operator(operator: str, sizes: Mapping[str, int], *, density: float |
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise InputError(f"{operator}: {name}: expected {expected}, got {reprlib.repr(value)}")
     cls, fields, operands, result = make({**optional, **sizes})
+    sized = [("elements of a tensor", math.prod(shape)) for shape in (*(shape for shape, _ in operands), result)]
+
+    def check(amounts: list[tuple[str, int]]) -> None:
+        for what, amount in amounts:
+            if amount > LARGEST:
+                shown = ", ".join(f"{name} {value}" for name, value in sizes.items())
+                raise InputError(f"{operator}: sizes {shown}: expected at most 2^56 {what}, got {amount:.3g}")
+
+    if not cls.is_matrix:  # its own elements are a size of it
+        check(sized)
+    op = cls(name=operator, inputs=tuple(f"operand{i}" for i in range(len(operands))), outputs=("result",), **fields)
+    check([("MACs", op.macs), *sized])
     tensors = {
         f"operand{i}": Tensor(f"operand{i}", shape, "fp32", role, density if i == 0 else None)
         for i, (shape, role) in enumerate(operands)
     }
-    op = cls(name=operator, inputs=tuple(tensors), outputs=("result",), **fields)
     tensors["result"] = Tensor("result", result, "fp32", "activation")
-    for what, amount in (("MACs", op.macs), *(("elements of a tensor", math.prod(t.shape)) for t in tensors.values())):
-        if amount > MOST_WORK:
-            shown = ", ".join(f"{name} {value}" for name, value in sizes.items())
-            raise InputError(f"{operator}: sizes {shown}: expected at most 2^56 {what}, got {amount:.3g}")
     given = tuple(name for name, tensor in tensors.items() if tensor.role == "input")
     return Workload(operator, (op,), tensors, given, ("result",), metadata={"operator": operator, **sizes})

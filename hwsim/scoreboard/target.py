@@ -224,6 +224,8 @@ def target_rows(target: Target) -> list[dict[str, str]]:
     wanted = points.rows or tuple(points.layers)
     if not wanted:
         return rows
+    if rows and points.label not in rows[0]:
+        raise InputError(f"target {target.name!r}: {target.data} has no column {points.label!r}")
     by_label = {row[points.label]: row for row in rows}
     missing = [label for label in wanted if label not in by_label]
     if missing:

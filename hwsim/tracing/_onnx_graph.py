@@ -128,6 +128,8 @@ def _read(path: Path) -> tuple[Any, set[str]]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # protobuf's DecodeError, without needing its type stubs
         raise InputError(f"{path}: not an ONNX model: {_first_line(error)}") from None
+    for tensor in model.graph.initializer:
+        _check_data(path, tensor)
     detached = _detach_weights(model.graph, path.parent)
     try:
         onnx.checker.check_model(model)
@@ -143,6 +145,41 @@ def _read(path: Path) -> tuple[Any, set[str]]:
     model.graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, 4)
     return model, detached
+
+
+_TYPED = {
+    **dict.fromkeys((TensorProto.FLOAT, TensorProto.COMPLEX64), "float_data"),
+    **dict.fromkeys((TensorProto.DOUBLE, TensorProto.COMPLEX128), "double_data"),
+    **dict.fromkeys((TensorProto.UINT32, TensorProto.UINT64), "uint64_data"),
+    TensorProto.INT64: "int64_data",
+    TensorProto.STRING: "string_data",
+}
+"""Element type → the field of its values where they are not raw; ``int32_data`` for all others."""
+_PACKED_BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "e2m1fn": 4}
+"""Formats of which a byte holds several."""
+
+
+def _check_data(path: Path, tensor: Any) -> None:
+    """See that an initializer has as many values as its shape says, where they are in the file."""
+    if tensor.data_type not in FORMATS:
+        raise InputError(f"{path}: initializer {tensor.name!r}: expected an element type of ONNX, got {tensor.data_type}")
+    if min(tensor.dims, default=0) < 0:
+        raise InputError(f"{path}: initializer {tensor.name!r}: expected sizes ≥ 0, got {list(tensor.dims)}")
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return
+    elements = math.prod(tensor.dims)
+    bits = _PACKED_BITS.get(FORMATS[tensor.data_type]) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    typed = _TYPED.get(tensor.data_type, "int32_data")
+    if tensor.HasField("raw_data"):
+        held, needed, what = len(tensor.raw_data), -(-elements * bits // 8), "bytes"
+    else:
+        parts = 2 if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128) else 1
+        needed = parts * elements if bits >= 8 else -(-elements * bits // 8)
+        held, what = len(getattr(tensor, typed)), f"values in {typed}"
+    if held != needed:
+        raise InputError(
+            f"{path}: initializer {tensor.name!r}: expected {needed} {what} for the sizes {list(tensor.dims)}, got {held}"
+        )
 
 
 def _detach_weights(graph: Any, folder: Path) -> set[str]:
@@ -250,7 +287,10 @@ def _fold(model: Any, prepared: Prepared) -> list[tuple[int, Any]]:
     opsets = {o.domain: o.version for o in model.opset_import}
     for tensor in graph.initializer:
         prepared.constants.add(tensor.name)
-        prepared.values[tensor.name] = numpy_helper.to_array(tensor)
+        try:
+            prepared.values[tensor.name] = numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError) as error:
+            raise prepared.error(f"initializer {tensor.name!r}: cannot be read: {_first_line(error)}") from None
     nodes = list(enumerate(graph.node))
     while True:
         try:

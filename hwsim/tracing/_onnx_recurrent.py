@@ -102,6 +102,9 @@ def _rnn_step(layer: _Layer, step: int, hidden: str, cell: str) -> tuple[str, st
 def _expand(walk: Walk, node: Node, gates: int, take_step: Step) -> None:
     x, weight, recurrence, bias = (*node.inputs[:3], node.input(3))
     shape = walk.shape(node, x)
+    for name, size in ((x, shape), (recurrence, walk.shape(node, recurrence))):
+        if len(size) != 3:
+            raise walk.error(node, f"{name!r}: expected three dimensions, got the shape {size}")
     batch, length = shape[:2] if node.get("layout", 0) else (shape[1], shape[0])
     width, (directions, _, hidden) = shape[2], walk.shape(node, recurrence)
     walk.as_weights((weight, recurrence, bias))

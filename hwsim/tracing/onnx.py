@@ -52,7 +52,15 @@ def load(path: str | Path, *, batch: int | None = None) -> Workload:
     prepared = prepare(path, batch=batch)
     walk = Walk(prepared)
     for position, proto in prepared.nodes:
-        emit_node(walk, walk.node(position, proto))
+        try:
+            emit_node(walk, walk.node(position, proto))
+        except InputError:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+            # The checker lets through what no operator takes: a shape of other rank, an attribute of other length.
+            reason = f"{type(error).__name__}: {error}"
+            name = proto.name or f"{proto.op_type}_{position}"
+            raise InputError(f"{path}: node {name!r} ({proto.op_type}): its inputs or attributes do not fit: {reason}") from None
     check_batch_of_outputs(prepared)
     for name in prepared.outputs:
         walk.register(name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwsim.operators import Op, OpFormats
+from hwsim.views.display import displayed
 from hwsim.workload import Tensor, Workload
 from numerics.errors import InputError
 from numerics.formats import is_float
@@ -41,6 +42,7 @@ _TOGETHER = {
 """Reasons → what calls of any name are called together."""
 
 
+@displayed
 @dataclass(frozen=True)
 class MeasuredCall:
     """One call of the trace.
@@ -56,6 +58,7 @@ class MeasuredCall:
     time_s: float
 
 
+@displayed
 @dataclass(frozen=True)
 class Skipped:
     """Time that no operator of the workload accounts for.
@@ -73,6 +76,7 @@ class Skipped:
     time_s: float
 
 
+@displayed
 @dataclass(frozen=True)
 class Profile:
     """A trace, loaded. Times of ``calls`` and ``skipped`` add up to ``total_s`` (as far as kernels run one after another).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from numerics.documents import read_json, read_text
 from numerics.errors import InputError
 
 _PICKLED = (".pt", ".pth", ".bin")
@@ -37,6 +37,9 @@ def load(module: nn.Module, path: Path, *, renames: Renames = ()) -> None:
     for key, own in module.state_dict().items():
         if key in state and state[key].shape != own.shape:
             raise InputError(f"{path}: {key!r} has shape {tuple(state[key].shape)}, expected {tuple(own.shape)}")
+        if key in state and state[key].is_floating_point() != own.is_floating_point():
+            expected = "floating-point numbers" if own.is_floating_point() else "integers"
+            raise InputError(f"{path}: {key!r}: expected {expected}, got {str(state[key].dtype).removeprefix('torch.')}")
     # Not torch's own strict mode: it reports every key at once.
     result = module.load_state_dict(state, strict=False, assign=True)
     if result.missing_keys:
@@ -48,7 +51,7 @@ def load(module: nn.Module, path: Path, *, renames: Renames = ()) -> None:
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.name.endswith(_INDEX):
-            shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            shards = _shards(path)
             return {key: tensor for shard in shards for key, tensor in _read(path.parent / shard).items()}
         if path.suffix == ".safetensors":
             state: Any = _read_safetensors(path)
@@ -69,6 +72,18 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a state_dict (a mapping of names to tensors)")
     return state
+
+
+def _shards(path: Path) -> list[str]:
+    """Names of the files that an index lists."""
+    try:
+        found = read_json(read_text(path))
+    except InputError as error:
+        raise InputError(f"{path}: not a readable checkpoint: {str(error).removeprefix(f'{path}: ')}") from None
+    names = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise InputError(f"{path}: weight_map: expected a mapping of tensors to files, got {names!r}")
+    return sorted(set(names.values()))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@ kernels of its layers, so that one training serves a whole space of architecture
 
 The space is that of Cai et al., "Once-for-All" (ICLR 2020): elastic depth, width and kernel. The training is the sandwich rule of
 Yu & Huang, "Universally Slimmable Networks and Improved Training Techniques" (ICCV 2019, section 3.2): in each step the largest,
-the smallest and some random sub-networks. As there (section 3.4), each sub-network gets batch statistics of its own afterwards; here
-they are folded into its convolutions.
+the smallest and some random sub-networks. As there (section 3.4), each sub-network gets batch statistics of its own afterwards;
+here they are folded into its convolutions.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ class ElasticNetwork(nn.Module):
             raise InputError(f"kernel: expected an odd number, got {kernel}")
         if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
             raise InputError(f"widths: expected integers ≥ 1, got {list(widths)!r}")
-        stages = len(widths)
         self.largest = Architecture(tuple(widths), (depth,) * len(widths), (kernel,) * len(widths))
         self.channels, self.classes = channels, classes
         whole = SubNetwork(channels, self.largest, classes)
@@ -148,7 +147,7 @@ class ElasticNetwork(nn.Module):
 
         Args:
             architecture: which.
-            images: those (images, channels, height, width) whose statistics it is normalised by; a few hundred of the training set.
+            images: those (images, channels, height, width) whose statistics it is normalised by, of the training set.
 
         Raises:
             InputError: an architecture that is no part of this network.

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hwsim.views.display import displayed
 from numerics.errors import unknown_name
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class ZooModel:
     """A model that can be built by name.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed, listed
 from neuromorphic.cells.neuron_cells import SpikingSequential, TimeFirst
 from neuromorphic.cells.operation_counts import AC_J, MAC_J, OperationCount, energy_j
 from numerics.errors import InputError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Stopped:
     """When each example stopped and what it answered.
@@ -182,6 +184,7 @@ def mixed_rate_energy_j(
     return energy_j(slow, mac_j=mac_j, ac_j=ac_j) / every + energy_j(fast, mac_j=mac_j, ac_j=ac_j)
 
 
+@displayed
 @dataclass(frozen=True)
 class Reduction:
     """One stage of ``reduce_steps``: the steps trained for, the score then, and the weights."""
@@ -222,7 +225,7 @@ def reduce_steps(
             break
         stages.append(Reduction(count, found, {name: value.detach().clone() for name, value in module.state_dict().items()}))
     module.load_state_dict(stages[-1].weights)
-    return stages
+    return listed(stages)
 
 
 def _chosen(state: Any, keep: torch.Tensor) -> Any:

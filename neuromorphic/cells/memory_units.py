@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from neuromorphic.cells.neuron_cells import TimeFirst
 from neuromorphic.cells.surrogate import Surrogate
 from numerics.errors import InputError
@@ -133,6 +134,7 @@ class LegendreMemory(TimeFirst):
         return torch.fft.irfft(product, n=length, dim=0)[:steps].flatten(-2)
 
 
+@displayed
 class LmuState(NamedTuple):
     """State of an ``LMU``: its memory (batch, 1, order) and its hidden units (batch, hidden)."""
 
@@ -192,6 +194,7 @@ class LMU(TimeFirst):
         return torch.tanh(self.from_input(x) + self.from_memory(self.memory.parallel(self.write(x))))
 
 
+@displayed
 class EgruState(NamedTuple):
     """State of an ``EGRU``: internal state c after its reset, and what was sent, y, both (batch, hidden)."""
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from neuromorphic.cells.surrogate import Surrogate
 from neuromorphic.network import Kind, Neurons, Reset
 from numerics.errors import InputError, unknown_name
@@ -48,6 +49,7 @@ def decay(time_constant_s: float, dt_s: float) -> float:
     return exp(-dt_s / time_constant_s)
 
 
+@displayed
 class TimeFirst(nn.Module, ABC):
     """A module that takes a whole sequence (steps, batch, …); any other in a ``SpikingSequential`` is applied to each step."""
 
@@ -100,6 +102,7 @@ class SpikingSequential(nn.Sequential, TimeFirst):
         return self.unroll(x)[0]
 
 
+@displayed
 class NeuronState(NamedTuple):
     """What a neuron keeps between steps; None where its kind has none.
 
@@ -324,6 +327,7 @@ class ResonateAndFire(NeuronCell):
         super().__init__("resonate_and_fire", decay_v=decay_v, angle=angle, threshold=threshold, **parameters)
 
 
+@displayed
 class BalancedState(NamedTuple):
     """State of ``BalancedResonateAndFire``: real and imaginary part of u, and the refractory trace q."""
 
@@ -402,6 +406,7 @@ class Readout(NeuronCell):
         super().__init__("readout", decay_v=decay_v, **parameters)
 
 
+@displayed
 class RecurrentState(NamedTuple):
     """State of a ``Recurrent``: of its cell, and what that sent in the step before."""
 

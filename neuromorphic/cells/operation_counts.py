@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 MAC_J = 4.6e-12
@@ -23,6 +24,7 @@ AC_J = 0.9e-12
 """An accumulate of fp32 at 45 nm, joules (same source)."""
 
 
+@displayed
 @dataclass(frozen=True)
 class OperationCount:
     """What one layer did over all steps and examples of a run.

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 
@@ -46,6 +47,7 @@ DERIVATIVES: Mapping[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 """Name of a curve → the curve, a function of x and the slope."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Surrogate:
     """A curve that stands for the derivative of the step, with slope k; x is the voltage less the threshold.

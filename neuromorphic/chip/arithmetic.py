@@ -13,11 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 Family = Literal["loihi", "fixed", "event", "float"]
 
 
+@displayed
 @dataclass(frozen=True)
 class Arithmetic:
     """What a chip computes with.

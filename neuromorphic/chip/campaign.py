@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwsim.faults import MapOutcome
+from hwsim.faults.machines import AnswersUnderTest, MapSubject, checked_labels, checked_scenarios
 from hwsim.faults.statistics import MeanMethod
 from hwsim.faults.trials import TrialCampaign
+from hwsim.views.display import displayed
 from neuromorphic.chip.faults import ChipFaults, StateFlip, StuckBit, state_bits
 from neuromorphic.chip.network import ChipNetwork
 from neuromorphic.chip.running import run
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class ChipFaultRates:
     """How likely each part of a chip is to fail, independently of all others.
@@ -88,7 +91,7 @@ class ChipFaultRates:
         )
 
 
-class ChipUnderTest:
+class ChipUnderTest(AnswersUnderTest):
     """A network in a chip's numbers with samples: which output neuron sends most (or has the highest last voltage) is the answer.
 
     Args:
@@ -107,27 +110,9 @@ class ChipUnderTest:
             raise InputError(f"network: expected one output, got {len(network.outputs)}")
         if not samples:
             raise InputError("samples: expected at least one, got none")
-        if labels is not None and len(labels) != len(samples):
-            raise InputError(f"labels: expected {len(samples)}, one a sample, got {len(labels)}")
-        self.network, self.samples, self.labels = network, tuple(samples), labels
+        self.network, self.samples = network, tuple(samples)
         self._golden = [self._outputs(sample, None) for sample in self.samples]
-        self._answers = [self._answer(found) for found in self._golden]
-        self._expected = self._answers if labels is None else list(labels)
-
-    @property
-    def images(self) -> int:
-        """Number of samples."""
-        return len(self.samples)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there are right answers."""
-        return self.labels is not None
-
-    @property
-    def golden_score(self) -> float:
-        """Share of right answers without faults."""
-        return float(np.mean(np.equal(self._answers, self._expected)))
+        super().__init__([self._answer(found) for found in self._golden], labels)
 
     def _outputs(self, sample: Mapping[str, Events], faults: ChipFaults | None) -> npt.NDArray[Any]:
         """(steps, outputs): spikes, or voltages of a readout."""
@@ -143,30 +128,18 @@ class ChipUnderTest:
         """What all samples come to with what this seed breaks: the same for all of them."""
         steps = max(max((one.steps for one in sample.values()), default=0) for sample in self.samples) + self.network.latency
         drawn = faults.draw(self.network, steps=steps, seed=seed)
-        masked = changed = right = 0
-        for number, sample in enumerate(self.samples):
-            found = self._outputs(sample, drawn)
-            answer = self._answer(found)
-            masked += int(np.array_equal(found, self._golden[number]))
-            changed += int(answer != self._answers[number])
-            right += int(answer == self._expected[number])
+        found = [self._outputs(sample, drawn) for sample in self.samples]
+        same = [np.array_equal(some, golden) for some, golden in zip(found, self._golden, strict=True)]
         count = sum(len(some) for some in (drawn.flips, drawn.stuck))
         count += sum(len(np.asarray(some)) for some in (*drawn.dead_neurons.values(), *drawn.dead_synapses.values()))
-        outcome = "masked" if masked == self.images else "silent"
-        return MapOutcome(outcome, masked, 0, changed, right / self.images, count, 0, 0)
+        return self.outcome([self._answer(some) for some in found], same=same, broken=count)
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What workers need."""
-
+@dataclass(frozen=True, kw_only=True)
+class _Subject(MapSubject):
     chip_network: ChipNetwork
     samples: tuple[Mapping[str, Events], ...]
     labels: tuple[int, ...] | None
-    scenarios: tuple[tuple[str, ChipFaultRates], ...]
-    seed: int
-    single: None = None
-    protections: tuple[()] = ()
 
     def network(self) -> ChipUnderTest:
         return ChipUnderTest(self.chip_network, self.samples, self.labels)
@@ -205,17 +178,14 @@ class ChipCampaign(TrialCampaign):
     ) -> None:
         if not isinstance(network, ChipNetwork):
             raise InputError(f"network: expected one in a chip's numbers (its quantise), got {type(network).__name__}")
-        if not isinstance(faults, Mapping) or not faults:
-            raise InputError("faults: expected named scenarios of ChipFaultRates, got none")
-        for name, rates in faults.items():
-            if not isinstance(rates, ChipFaultRates):
-                raise InputError(f"faults: {name}: expected ChipFaultRates, got {type(rates).__name__}")
-        right = None if labels is None else tuple(int(label) for label in np.asarray(labels).tolist())
-        subject = _Subject(network, tuple(samples), right, tuple(faults.items()), seed)
+        subject = _Subject(
+            chip_network=network, samples=tuple(samples), labels=checked_labels(labels),
+            scenarios=checked_scenarios(faults, ChipFaultRates), seed=seed,
+        )  # fmt: skip
         super().__init__(subject, margin=margin, confidence=confidence, first=first, maximum=maximum, interval=interval)
 
     def _described(self) -> dict[str, Any]:
-        subject = self.subject
+        subject: _Subject = self.subject
         network: ChipNetwork = subject.chip_network
         digest = hashlib.sha256(network.arithmetic.name.encode())
         for array in (network.target, network.weight):
@@ -232,11 +202,4 @@ class ChipCampaign(TrialCampaign):
             for name, events in sorted(sample.items()):
                 data.update(name.encode() + events.first.tobytes() + events.neuron.tobytes())
                 data.update(b"" if events.value is None else events.value.tobytes())
-        return {
-            "model": digest.hexdigest()[:32],
-            "recipe": network.arithmetic.name,
-            "data": data.hexdigest()[:32],
-            "metric": "accuracy",
-            "faults": {name: asdict(rates) for name, rates in subject.scenarios},
-            "protections": [],
-        }
+        return subject.described(model=digest.hexdigest()[:32], recipe=network.arithmetic.name, data=data.hexdigest()[:32])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
 from neuromorphic.chip.interconnect import ChipLink, Interconnect, Rung
 from neuromorphic.chip.mapping import Mapping
 from neuromorphic.chip.running import KINDS, ChipActivity
@@ -34,6 +35,7 @@ EXACT_PACKETS = 3_000_000
 """Packets up to which the network is stepped exactly where nothing else is asked for: about half a second's work."""
 
 
+@displayed_by("neuromorphic.cards:chip_costs")
 @dataclass(frozen=True)
 class ChipCosts:
     """What a run cost.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from neuromorphic.chip.arithmetic import get_arithmetic
 from neuromorphic.chip.faults import ChipFaults
 from neuromorphic.chip.network import ChipNetwork
@@ -29,6 +30,7 @@ from neuromorphic.network import SpikingNetwork
 from numerics.errors import InputError
 
 
+@displayed
 class ChipModule(nn.Module):
     """A network in a chip's numbers that takes and gives what the module did. It has no gradient.
 

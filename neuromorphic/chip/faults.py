@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic._arrays import integers
 from numerics.errors import InputError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from neuromorphic.chip.network import ChipNetwork
 
 
+@displayed
 @dataclass(frozen=True)
 class StateFlip:
     """One bit of a neuron's state turns over before a step.
@@ -35,6 +37,7 @@ class StateFlip:
     bit: int
 
 
+@displayed
 @dataclass(frozen=True)
 class StuckBit:
     """One bit of a stored weight that is always 0 or 1.
@@ -52,6 +55,7 @@ class StuckBit:
     value: int
 
 
+@displayed
 @dataclass(frozen=True)
 class ChipFaults:
     """What is broken.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by, displaying
 from neuromorphic._arrays import integers
 from neuromorphic.chip.packets import ENDLESS, Packets, or_empty
 from neuromorphic.router import PORTS, RouterPort
@@ -33,6 +34,7 @@ SMALLEST_PART = 32
 """Steps below which another thread costs more than it saves."""
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class ChipLink:
     """What joins the edge routers of neighbouring chips.
@@ -69,6 +71,7 @@ class ChipLink:
                 _check_count(f"chip_link: {name}", value)
 
 
+@displayed_by("neuromorphic.cards:traffic")
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
     """What the network did, by step.
@@ -108,6 +111,7 @@ class Traffic:
         return np.maximum(self.longest_path_s, self.busiest_link_s)
 
 
+@displaying("core_count", "chip_count")
 @dataclass(frozen=True, kw_only=True)
 class Interconnect:
     """Chips of tiles, each a router with some cores, in a mesh.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by
 from neuromorphic.chip.placement import Method, Places, place_cores
 from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.chip.splitting import LIMITS, Routes, Splitter, Wiring, core_limits
@@ -31,6 +32,7 @@ MOST_GATHERED = 20_000
 """Neurons up to which ``best`` tries the order ``connected``, whose time grows with their square."""
 
 
+@displayed
 class Slice(NamedTuple):
     """Neurons ``first`` to ``last`` (that one, too) of a population, which lie on one core."""
 
@@ -40,6 +42,7 @@ class Slice(NamedTuple):
     last: int
 
 
+@displayed_by("neuromorphic.cards:mapping")
 @dataclass(frozen=True)
 class Mapping:
     """A network on a chip.

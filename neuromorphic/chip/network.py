@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed_by, displaying
 from neuromorphic.chip.arithmetic import Arithmetic
 from neuromorphic.neurons import THRESHOLD_EXPONENT, LoihiNeuron
 from numerics.errors import InputError, unknown_name
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ChipKind = Literal["input", "spiking", "readout"]
 
 
+@displaying("size")
 @dataclass(frozen=True)
 class ChipPopulation:
     """A population's numbers on the chip.
@@ -79,6 +81,7 @@ class ChipPopulation:
         )
 
 
+@displaying("count")
 @dataclass(frozen=True)
 class ChipProjection:
     """Synapses from one population to another, in the network's block of synapses.
@@ -112,6 +115,7 @@ class ChipProjection:
         return int(self.first[-1] - self.first[0])
 
 
+@displayed_by("neuromorphic.cards:chip_network")
 @dataclass(frozen=True)
 class ChipNetwork:
     """A network in a chip's numbers.

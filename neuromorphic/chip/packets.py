@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displaying
 from neuromorphic._arrays import integers
 from numerics.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ENDLESS = np.iinfo(np.int32).max
 
 
+@displaying("count", "steps")
 @dataclass(frozen=True, kw_only=True)
 class Packets:
     """Packets of a run by step; the network is empty when a step begins.

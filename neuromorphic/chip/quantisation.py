@@ -329,7 +329,8 @@ def _exponent(
     least = (
         int(np.ceil(np.log2((1 << GUARD_BITS) / (units * threshold.min())))) if one.neurons.spiking and threshold.size else low
     )
-    found = min(max(best, min(least, int(np.floor(np.log2(room / units)))), low), high)
+    within = int(np.floor(np.log2(room) - np.log2(units)))  # their ratio may be beyond doubles
+    found = min(max(best, min(least, within), low), high)
     share = units * 2.0**found * unit_size / safe
     if share > 1:
         notes.append(f"{one.name}: sums of inputs may wrap: all of them together are {share:.2g} of the range")

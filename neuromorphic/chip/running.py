@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
 from neuromorphic._arrays import integers
 from neuromorphic.chip.faults import ChipFaults
 from neuromorphic.chip.network import ChipNetwork
@@ -28,6 +29,7 @@ KINDS = ("dense", "sparse", "convolution", "pooling")
 """Kinds of projections whose synaptic operations are counted apart."""
 
 
+@displayed_by("neuromorphic.cards:chip_activity")
 @dataclass(frozen=True)
 class ChipActivity:
     """What a run did.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from hwsim.spec import Count, MachineSpec, NotNegative, Positive, SpecPart
+from hwsim.spec import Count, MachineSpec, NaturalNumber, NotNegative, Positive, SpecPart
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,8 +32,9 @@ EVENTS = (
 has a state to decay, or of one that has neither; a spike being made (beyond the update); its packet sent to one core; taken in
 by it; delivered within a tile; carried over one link; the barrier that ends a step, once on all of the chip."""
 
-NaturalNumber = Annotated[int, Field(ge=0, strict=True)]
-"""A whole number, zero or above."""
+
+MOST_PLACES = 2**20
+"""Of cores on all chips, each of which is laid out: a million, as in the largest machine of SpiNNaker's first generation."""
 
 
 class Mesh(SpecPart):
@@ -142,7 +143,7 @@ class SynapseStorage(SpecPart):
     group_header_bits: NaturalNumber = 0
     word_bits: Count = 1
     shares_weights: bool = False
-    weights_per_neuron: Count | None = None
+    weights_per_neuron: Annotated[Count, Field(le=4096)] | None = None
     sign_by_row: bool = False
     state_bytes_per_neuron: NaturalNumber = 0
     reserved_bytes: NaturalNumber = 0
@@ -295,6 +296,8 @@ class ChipSpec(MachineSpec):
         places = self.mesh.columns * self.mesh.rows * self.mesh.cores_per_tile
         if self.cores > places:
             raise ValueError(f"cores: expected at most the {places} places of the mesh, got {self.cores}")
+        if places * self.chips.count > MOST_PLACES:
+            raise ValueError(f"chips: expected at most 2^20 places of cores in all, got {places * self.chips.count}")
         if self.mesh.input_column >= self.mesh.columns or self.mesh.input_row >= self.mesh.rows:
             raise ValueError(f"mesh: the input router ({self.mesh.input_column}, {self.mesh.input_row}) is outside of the mesh")
         dotted = [name for name in self.event_sets if "." in name]

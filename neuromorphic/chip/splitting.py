@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic.chip.spec import ChipSpec
 from neuromorphic.network import SpikingNetwork
 from numerics.errors import InputError
@@ -26,6 +27,7 @@ LIMITS = {
 """What a core has a limit of."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Routes:
     """The cores that each neuron of a population sends its spikes to.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic._arrays import integers
 from numerics.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed
 @dataclass(frozen=True)
 class Schedule:
     """When the steps of a run happened, seconds.
@@ -57,6 +59,7 @@ class Schedule:
         )
 
 
+@displayed
 @dataclass(frozen=True)
 class Barrier:
     """A step ends when all tiles are done and have told one another.
@@ -150,6 +153,7 @@ class Barrier:
         return Schedule(begin, begin + busy, float(ends[-1]) if ends.size else 0.0, None, none, none)
 
 
+@displayed
 @dataclass(frozen=True)
 class FixedStep:
     """A clock ticks every ``step_time_s``, as TrueNorth's and SpiNNaker's every millisecond.
@@ -191,6 +195,7 @@ class FixedStep:
         return Schedule(begin, end, total, self.step_time_s, np.maximum(busy - self.step_time_s, 0.0), late)
 
 
+@displayed
 @dataclass(frozen=True)
 class Asynchronous:
     """No barrier and no clock: a core begins a step when it is done with its last one, and so are all that send to it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic._checks import number, whole
 from numerics.errors import InputError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """(x − mean)/deviation · weights, at unit length.
@@ -38,6 +40,7 @@ class Embedding:
         return found
 
 
+@displayed
 @dataclass(frozen=True)
 class Alignment:
     """Projections of both kinds of features.

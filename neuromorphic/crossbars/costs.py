@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from hwsim.views.display import displayed
 from neuromorphic._checks import number, whole
 from numerics.errors import InputError
 
 
+@displayed
 @dataclass(frozen=True)
 class Counts:
     """What happened in reads of a crossbar.
@@ -54,6 +56,7 @@ class Counts:
         return Counts(**(summed | {name: getattr(self if self.vectors else other, name) for name in same}))
 
 
+@displayed
 @dataclass(frozen=True)
 class Costs:
     """Energy and time of reads.
@@ -81,6 +84,7 @@ class Costs:
         return None if None in self.energy_pj.values() else self.known_energy_pj
 
 
+@displayed
 @dataclass(frozen=True)
 class CostTable:
     """Energy and time of each event; None: unknown.

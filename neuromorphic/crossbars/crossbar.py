@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by, displaying
 from neuromorphic._checks import number, whole
 from neuromorphic.crossbars.costs import Counts
 from neuromorphic.crossbars.memristor import Cells, IdealLevels, IdealProgramming, IdealReading, IdealYield, Levels, Memristor
@@ -36,6 +37,7 @@ Sensing = Literal["differential", "separate"]
 # --- converters -----------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealDac:
     """Inputs become voltages as they are, in one pulse."""
@@ -45,6 +47,7 @@ class IdealDac:
         return [(vectors, 1.0)], 0
 
 
+@displaying("range")
 @dataclass(frozen=True)
 class Dac:
     """Inputs are rounded to integers (ties to even) and applied digit by digit, the lowest first.
@@ -98,11 +101,13 @@ class Dac:
         return found, clipped
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealAdc:
     """Sums are read as they are."""
 
 
+@displaying("range")
 @dataclass(frozen=True)
 class Adc:
     """Sums are rounded to steps (ties to even) and clipped to the range.
@@ -135,6 +140,7 @@ class Adc:
 # --- the array ------------------------------------------------------------------------------------------------------------------
 
 
+@displaying("outputs", "cell_count")
 @dataclass(frozen=True)
 class Crossbar:
     """An array of cells with its converters, as many of them as a matrix needs.
@@ -284,6 +290,7 @@ class Crossbar:
         return CrossbarMatrix(self, (inputs, outputs), float(scale), cells)
 
 
+@displayed
 @dataclass(frozen=True)
 class CrossbarRead:
     """Outputs of a matrix and what was counted.
@@ -306,6 +313,7 @@ class _Read:
     tile: int
 
 
+@displayed_by("neuromorphic.cards:crossbar_matrix")
 @dataclass(frozen=True, eq=False)
 class CrossbarMatrix:
     """A programmed matrix.

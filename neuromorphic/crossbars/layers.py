@@ -20,10 +20,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hwsim.views.display import displayed
 from neuromorphic.crossbars.crossbar import Crossbar, CrossbarMatrix
 from numerics.errors import InputError
 
 
+@displayed
 class CrossbarLinear(nn.Module):
     """x · weightᵀ + bias with the product in a crossbar, the bias behind its converters.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from neuromorphic._checks import number, whole
 from neuromorphic.crossbars.costs import Counts
 from neuromorphic.crossbars.crossbar import Adc, Crossbar, CrossbarMatrix, IdealAdc
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+@displayed
 @dataclass(frozen=True)
 class LiquidRun:
     """What a liquid did with some samples.
@@ -54,6 +56,7 @@ class LiquidRun:
         return self.counts.reshape(len(self.counts), -1).astype(np.float64)
 
 
+@displaying("neurons")
 @dataclass(frozen=True, eq=False)
 class Liquid:
     """Neurons at the columns of a crossbar whose rows are driven by input spikes and by the neurons' own of the step before.
@@ -197,6 +200,7 @@ class Liquid:
         return sent
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Probe:
     """A linear classifier of features: argmax of (features − mean)/deviation · weights + offset.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from neuromorphic._checks import number, whole
 from numerics.errors import InputError
 from numerics.faults.maps import stream
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 # --- levels ---------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealLevels:
     """Any conductance of the range can be aimed at."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Levels:
     """``count`` conductances at equal distances, from the lowest to the highest, can be aimed at.
@@ -52,6 +55,7 @@ class Levels:
 # --- programming ----------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealProgramming:
     """A cell holds what it was told to hold."""
@@ -61,6 +65,7 @@ class IdealProgramming:
         return target.copy()
 
 
+@displayed
 @dataclass(frozen=True)
 class GaussianProgramming:
     """A pulse leaves a normal deviate around the target; a negative conductance becomes 0.
@@ -95,6 +100,7 @@ class GaussianProgramming:
         return np.maximum(target + self.deviation(target, g_max) * rng.standard_normal(target.shape), 0.0)
 
 
+@displayed
 @dataclass(frozen=True)
 class LognormalProgramming:
     """A pulse leaves the target times exp(σz), z standard normal: its median is the target, its mean target · exp(σ²/2).
@@ -117,6 +123,7 @@ class LognormalProgramming:
         return found
 
 
+@displayed
 @dataclass(frozen=True)
 class WriteVerify:
     """A cell is pulsed until a read of it is within ``tolerance_siemens`` of the target, or ``attempts`` are used up; it then
@@ -161,6 +168,7 @@ class WriteVerify:
 # --- reading --------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealReading:
     """A read gives the conductance of the cell."""
@@ -170,6 +178,7 @@ class IdealReading:
         return np.zeros(conductance.shape)
 
 
+@displayed
 @dataclass(frozen=True)
 class GaussianReading:
     """Each read strays by a normal deviate of its own; its variance is sigma² + (share · g)².
@@ -195,6 +204,7 @@ class GaussianReading:
         return found
 
 
+@displayed
 @dataclass(frozen=True)
 class FlickerReading:
     """1/f noise: σ = g · Q · √(ln((t + t_read)/(2 t_read))), Q = min(q · (g/g_max)^−exponent, q_max), t since programming (S. R.
@@ -227,6 +237,7 @@ class FlickerReading:
 # --- drift ----------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealRetention:
     """A cell keeps what it holds."""
@@ -238,6 +249,7 @@ class IdealRetention:
         return np.zeros(conductance.shape)
 
 
+@displayed
 @dataclass(frozen=True)
 class PowerLawDrift:
     """g(t) = g · (t / reference_s)^−ν, with ν of each cell drawn once from a normal law.
@@ -265,6 +277,7 @@ class PowerLawDrift:
         return self.nu + self.nu_spread * rng.standard_normal(conductance.shape)
 
 
+@displayed
 @dataclass(frozen=True)
 class StateDependentDrift:
     """As :class:`PowerLawDrift`, but mean and standard deviation of ν are a·ln(g/g_max) + b, clipped to [low, high] (V. Joshi et
@@ -301,11 +314,13 @@ class StateDependentDrift:
 # --- faults ---------------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealYield:
     """Every cell can be programmed."""
 
 
+@displayed
 @dataclass(frozen=True)
 class StuckCells:
     """Each cell is, on its own, stuck at the lowest or at the highest conductance with these probabilities; a stuck cell neither
@@ -330,6 +345,7 @@ Reading = IdealReading | GaussianReading | FlickerReading
 Retention = IdealRetention | PowerLawDrift | StateDependentDrift
 
 
+@displayed
 @dataclass(frozen=True)
 class Cells:
     """Programmed cells, arrays of one shape.
@@ -347,6 +363,7 @@ class Cells:
     pulses: npt.NDArray[np.int64]
 
 
+@displaying("step_siemens")
 @dataclass(frozen=True)
 class Memristor:
     """A two-terminal cell that keeps a conductance.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic._checks import number, whole
 from numerics.errors import InputError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+@displayed
 @dataclass(frozen=True)
 class IdealWires:
     """No resistance but the cells'."""
@@ -39,6 +41,7 @@ class IdealWires:
         return conductance_siemens
 
 
+@displayed
 @dataclass(frozen=True)
 class Wires:
     """Wires with resistance.

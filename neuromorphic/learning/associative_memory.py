@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic.learning.plasticity import LearningCounts
 from numerics.errors import InputError
 from numerics.faults.maps import FaultMap, stream
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed
 class SparseMemory:
     """Binary inputs, ``modules`` winner-take-all modules of ``units`` units, a bit of weight for each pair of input and unit.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed, displaying
 from neuromorphic.network import Neurons, Population, Projection, Reset, SpikingNetwork, Synapses
 from numerics.errors import InputError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displaying("count", "density")
 @dataclass(frozen=True, eq=False)
 class Connectome:
     """A directed network with signed weights.
@@ -255,6 +257,7 @@ def reservoir_network(
     )
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class LinearReadout:
     """Classes by a linear function of standardised features.

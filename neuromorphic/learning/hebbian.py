@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic.learning.plasticity import LearningCounts
 from numerics.errors import InputError, unknown_name
 
@@ -36,6 +37,7 @@ def centred(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return rows / np.where(length > 0, length, 1.0)
 
 
+@displayed
 class SoftHebbianLayer:
     """Units that share a sample by softmax and learn from it as much as they took.
 
@@ -194,6 +196,7 @@ class SoftHebbianLayer:
         return rows
 
 
+@displayed
 class HebbianClassifier:
     """A soft Hebbian layer whose units vote for classes by a fixed table; only the layer adapts.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic.learning.plasticity import Arrivals, LearningCounts, Stuck, SynapseIndex
 from neuromorphic.network import Projection
 from numerics.errors import InputError, unknown_name
@@ -56,6 +57,7 @@ Product = tuple[int, ...]
 """The power of each factor."""
 
 
+@displayed
 @dataclass(frozen=True)
 class LearningEngine:
     """A rule of a projection whose weights are whole numbers of ``unit``.
@@ -157,6 +159,7 @@ class LearningEngine:
         return EngineLearning(self, projection, targets, dt_s, seed, stuck)
 
 
+@displayed
 class EngineLearning:
     """Traces, tags and weights under ``LearningEngine``.
 

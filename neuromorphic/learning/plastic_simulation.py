@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic.events import Events
 from neuromorphic.learning.plasticity import Arrivals, Learning, LearningCounts, LearningRule, Stuck
 from neuromorphic.network import Population, SpikingNetwork
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed
 @dataclass(frozen=True)
 class PlasticActivity:
     """What a run sent and learned.
@@ -49,6 +51,7 @@ class PlasticActivity:
     weights: Mapping[str, npt.NDArray[np.float64]]
 
 
+@displayed
 class PlasticSimulation:
     """A network with projections that learn. Runs follow one another: neurons, traces and weights go on where the last one ended.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from neuromorphic.network import Projection
 from numerics.errors import InputError, unknown_name
 from numerics.faults.maps import FaultMap
@@ -27,6 +28,7 @@ Stuck = Mapping[int, float] | FaultMap
 """Synapse → the weight that it keeps whatever it learns; or, where weights have codes, the bits of the codes that fail."""
 
 
+@displayed
 @dataclass
 class LearningCounts:
     """What learning did, to be charged by event; what such an event costs is for a chip's spec to say.
@@ -117,6 +119,7 @@ class LearningRule(Protocol):
         """
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class STDP:
     """Weights change with pairs of spikes (Bi and Poo, J. Neurosci. 18, 1998; traces: Morrison, Diesmann and Gerstner 2008).
@@ -178,6 +181,7 @@ class STDP:
         return _PairLearning(self, projection, targets, dt_s, stuck)
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class ThreeFactor:
     """Pairs of spikes leave an eligibility, which a modulator (reward, surprise) turns into a change of the weight.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from numerics._display import displayed
 from numerics.accumulator import Accumulator, get_accumulator
 from numerics.emulation.quantised import OperandKey, Rule, make_rule
 from numerics.errors import InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 COMPUTE_ROLES = ("weight", "activation", "gradient", "kv_cache", "elementwise", "accumulator")
 
 
+@displayed
 @dataclass(frozen=True)
 class Operator:
     """One line of the list of what an emulation replaced.

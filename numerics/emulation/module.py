@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from numerics._display import Listing, displayed_by
 from numerics.emulation.calls import Call, tensors_in
 from numerics.emulation.context import Context, Operator, check_static
 from numerics.emulation.expected import end_paths, expected_operators
@@ -86,6 +87,7 @@ def _bare_copy(module: torch.nn.Module) -> torch.nn.Module:
     return copied
 
 
+@displayed_by("numerics._cards:emulation")
 class Emulation(torch.nn.Module):
     """A module that computes in the formats of a recipe; made by ``emulate``.
 
@@ -232,7 +234,7 @@ class Emulation(torch.nn.Module):
         ran = {module for module, _ in rows}
         order = {path: i for i, (path, _) in enumerate(self.module.named_modules())}
         every = [*rows.values(), *(row for row in self._expected if row.module not in ran)]
-        return sorted(every, key=lambda row: order[row.module])
+        return Listing(sorted(every, key=lambda row: order[row.module]))
 
     def __str__(self) -> str:
         return table(self.operators)

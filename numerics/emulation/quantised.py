@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from numerics._arrays import has_every_float
+from numerics._display import displayed
 from numerics.encoding import BlockCodes, decode, encode
 from numerics.errors import InputError
 from numerics.formats import BlockFormat, CodebookFormat, FixedFormat, FloatFormat, Format, IntFormat, get_format
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numerics.recipes import Recipe
 
 
+@displayed
 class OperandKey(NamedTuple):
     """Names one operand of an emulated module.
 
@@ -40,6 +42,7 @@ class OperandKey(NamedTuple):
         return head if tail.isdigit() else self.role
 
 
+@displayed
 @dataclass(frozen=True)
 class Rule:
     """What a recipe says about one role in one module.
@@ -92,6 +95,7 @@ def make_rule(recipe: Recipe, role: str, module: str) -> Rule:
     return Rule(role, fmt, scaling, recipe.rounding_for(role), recipe.gradient_estimator)
 
 
+@displayed
 @dataclass(frozen=True)
 class Quantised:
     """A quantised operand: values = codes · scale.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from numerics._display import displayed, displayed_by
 from numerics.encoding import BlockCodes, decode, encode
 from numerics.errors import InputError
 from numerics.faults.fields import SCALE, bit_positions, code_bits, element_format
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from numerics.optimizers import LowPrecisionOptimizer
 
 
+@displayed
 @dataclass(frozen=True)
 class Hit:
     """What faults did to one tensor.
@@ -92,6 +94,7 @@ def _merged(maps: Iterable[FaultMap]) -> FaultMap:
 _ONLY_IN_TRAINING = ("gradient", "optimizer_state", "master_weight")
 
 
+@displayed_by("numerics._cards:injection")
 class Injection:
     """Faults at work in an emulated module; ``inject`` makes one.
 

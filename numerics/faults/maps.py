@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numerics._display import displayed_by
 from numerics.encoding import decode, encode
 from numerics.errors import InputError
 from numerics.faults.fields import bit_positions, code_bits
@@ -33,6 +34,7 @@ def stream(seed: int, *words: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
+@displayed_by("numerics._cards:fault_map")
 @dataclass(frozen=True)
 class FaultMap:
     """The faulty bits of one tensor: a code c is read as ((c ⊕ flip) ∧ ¬clear) ∨ set. No flip undoes a stuck bit.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from numerics._display import displayed
 from numerics.errors import InputError, unknown_name
 
 FaultKind = Literal["flip", "stuck_at_0", "stuck_at_1"]
@@ -18,6 +19,7 @@ STORED = ("weight", "kv_cache", "optimizer_state", "master_weight")
 TARGETS = ("weight", "activation", "gradient", "kv_cache", "elementwise", "accumulator", "optimizer_state", "master_weight")
 
 
+@displayed
 @dataclass(frozen=True)
 class Burst:
     """One event that hits the same bit of several elements.
@@ -38,6 +40,7 @@ class Burst:
             raise unknown_name("burst.axis", self.axis, ("row", "column"))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class BitFaults:
     """Faults in the bits of one kind of tensor.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from numerics._display import displayed
 from numerics.ecc import Secded
 from numerics.errors import InputError, unknown_name
 from numerics.faults.fields import bit_positions, code_bits
@@ -31,6 +32,7 @@ Draw = Callable[[str, int, int], FaultMap]
 """(name, size, bits): the faults of so many further codes of so many bits, drawn as the tensor's own are."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Read:
     """What is read of a tensor with faults.
@@ -48,6 +50,7 @@ class Read:
     detected: int = 0
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Protection:
     """What protects the tensors of a role in some modules.
@@ -85,6 +88,7 @@ def _check_policy(policy: str) -> None:
         raise unknown_name("on_detected", policy, ("keep", "zero"))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class SecdedWords(Protection):
     """Consecutive elements share a word of ``numerics.Secded``: one wrong bit of a word is corrected, two are detected.
@@ -147,6 +151,7 @@ def _joined(codes: NDArray[np.uint64], shifts: NDArray[np.uint64]) -> NDArray[np
     return np.bitwise_or.reduce(codes << shifts, axis=1)
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Parity(Protection):
     """One parity bit an element: an odd number of wrong bits is detected, and the element is read as 0."""
@@ -171,6 +176,7 @@ class Parity(Protection):
         return Read(faults, hit[odd], 0, int(odd.sum()))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Hardening(Protection):
     """Cells that do not fail.
@@ -191,6 +197,7 @@ class Hardening(Protection):
         return Read(faults.only(((1 << code_bits(fmt)) - 1) & ~mask))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Duplication(Protection):
     """Two copies that are compared: what differs is detected; what fails alike in both is not.
@@ -222,6 +229,7 @@ class Duplication(Protection):
         return Read(faults, zeroed, 0, int(differs.sum()))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Clipping(Protection):
     """Values outside the range of a run without faults are brought back to its ends (Chen et al., "A low-cost fault corrector for

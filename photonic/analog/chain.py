@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_flag, check_integer
 from numerics.errors import InputError
-from photonic._numbers import is_one_of
+from photonic._numbers import is_one_of, shown
 from photonic.analog.noise import Noise
 from photonic.analog.normalisation import Normalise
 from photonic.analog.precision import ReducePrecision, StochasticReducePrecision
@@ -28,6 +29,7 @@ from photonic.imperfections import Ideal
 STAGES = ("normalise", "reduce_precision", "noise")
 
 
+@displayed
 class Chain(nn.Module):
     """The three stages in a row, each ``Ideal`` if it is not there; a chain of none of them gives its input as it is.
 
@@ -59,8 +61,9 @@ class Chain(nn.Module):
         self.rescale = check_flag("rescale", rescale)
         if self.rescale and not getattr(given["normalise"], "scales", False):
             raise InputError(f"rescale: expected a stage that scales, got {type(given['normalise']).__name__}")
-        if sorted(order) != sorted(STAGES):
-            raise InputError(f"order: expected each of {', '.join(STAGES)} once, got {order!r}")
+        if not isinstance(order, tuple | list) or sorted(map(str, order)) != sorted(STAGES):
+            got = repr(order) if isinstance(order, tuple | list) else shown(order)
+            raise InputError(f"order: expected each of {', '.join(STAGES)} once, got {got}")
         self.order = tuple(order)
         for name, stage in given.items():
             setattr(self, name, stage)
@@ -76,6 +79,7 @@ class Chain(nn.Module):
         Raises:
             InputError: another kind of numbers; a stage that draws and has no seed.
         """
+        is_one_of("x", x, torch.Tensor)
         if self.ideal:
             return x
         z, scale, shift = widened(x), 1.0, 0.0
@@ -107,8 +111,9 @@ def reseed(module: Any, seed: int) -> Any:
     Another seed is another device. Returns the module.
 
     Raises:
-        InputError: a seed that is no integer ≥ 0.
+        InputError: no module; a seed that is no integer ≥ 0.
     """
+    is_one_of("module", module, nn.Module)
     check_integer("seed", seed, 0)
     for path, stage in module.named_modules():
         if isinstance(stage, RandomStage):

@@ -23,9 +23,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from hwsim.views.display import displayed, listed
 from numerics._fields import check_integer
 from numerics.errors import InputError
-from photonic._numbers import is_one_of
+from photonic._numbers import is_one_of, shown
 from photonic.analog import layers as analog
 from photonic.analog.chain import mixed
 
@@ -44,6 +45,7 @@ TABLES = (nn.Embedding, nn.EmbeddingBag)
 """Their rows are looked up, not multiplied."""
 
 
+@displayed
 @dataclass(frozen=True)
 class LayerRow:
     """A module with parameters of its own.
@@ -93,10 +95,16 @@ def to_analog(
     is_one_of("settings", settings, analog.AnalogSettings)
     if seed is not None:
         check_integer("seed", seed, 0)
+    if kinds is not None and not isinstance(kinds, Mapping):
+        raise InputError(f"kinds: expected layer class → analog class, got {shown(kinds)}")
     known = {**ANALOG, **(kinds or {})}
     for base, made in known.items():
+        if not (isinstance(base, type) and issubclass(base, nn.Module)):
+            raise InputError(f"kinds: expected classes of layers, got {base!r}")
         if not (isinstance(made, type) and issubclass(made, analog.AnalogLayer) and issubclass(made, base)):
             raise InputError(f"kinds: expected a subclass of AnalogLayer and of {base.__name__}, got {made!r}")
+    if not isinstance(except_for, str | list | tuple):
+        raise InputError(f"except_for: expected paths or patterns, got {shown(except_for)}")
     left = _excepted(module, [except_for] if isinstance(except_for, str) else list(except_for))
     parts = list(_parts(module, left))
     refused = [f"{where or '(root)'} ({why})" for path, part in parts for where, why in _refusals(path, part, known, left)]
@@ -122,7 +130,12 @@ def to_analog(
 
 
 def layer_list(module: nn.Module) -> list[LayerRow]:
-    """Every module with parameters of its own, in the order of ``named_modules``, and whether it is analog."""
+    """Every module with parameters of its own, in the order of ``named_modules``, and whether it is analog.
+
+    Raises:
+        InputError: no module.
+    """
+    is_one_of("module", module, nn.Module)
     rows, seen, inner = [], set(), _parametrizations(module)
     for path, part in module.named_modules():
         if id(part) in inner:
@@ -134,14 +147,18 @@ def layer_list(module: nn.Module) -> list[LayerRow]:
             made = isinstance(part, analog.AnalogLayer)
             numbers = sum(p.numel() for p in new)
             rows.append(LayerRow(path, type(part).__name__, made, numbers, "" if made else _reason(part)))
-    return rows
+    return listed(rows)
 
 
 def digital_products(module: nn.Module, *inputs: Any) -> dict[str, int]:
     """Matrix products and convolutions that run in no analog layer → how often, in a forward pass on these inputs.
 
     The pass runs on a copy without gradients: nothing of the module changes.
+
+    Raises:
+        InputError: no module.
     """
+    is_one_of("module", module, nn.Module)
     from torch.utils._python_dispatch import TorchDispatchMode
 
     twin = copy.deepcopy(module)

@@ -16,8 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hwsim.views.display import displayed
+from numerics._fields import check_flag, check_integer
 from numerics.errors import InputError
-from photonic._numbers import is_one_of
+from photonic._layer_inputs import check_layer_input
+from photonic._numbers import is_one_of, shown
 from photonic.analog.chain import Chain, mixed
 from photonic.analog.noise import GaussianNoise, Noise
 from photonic.analog.normalisation import Norm
@@ -29,6 +32,7 @@ READ_OUT = ("normalise", "noise", "reduce_precision")
 """Order of stages behind a product: a detector's noise comes before the converter."""
 
 
+@displayed
 @dataclass(frozen=True)
 class AnalogSettings:
     """The chains of a layer, copied and seeded anew for each layer.
@@ -76,6 +80,10 @@ class AnalogSettings:
         Raises:
             InputError: as the stages.
         """
+        check_flag("stochastic", stochastic)
+        check_flag("fixed_in_eval", fixed_in_eval)
+        if not (isinstance(noise, type) and issubclass(noise, Noise)) or noise.__abstractmethods__:
+            raise InputError(f"noise: expected a kind of noise such as GaussianNoise, got {shown(noise)}")
         rounding: Any = StochasticReducePrecision if stochastic else ReducePrecision
 
         def chain(over: Any, *, fixed: bool = False, **more: Any) -> Chain:
@@ -96,6 +104,7 @@ class AnalogSettings:
         )
 
 
+@displayed
 class AnalogLayer(nn.Module, ABC):
     """What analog layers add to those of torch.
 
@@ -110,9 +119,11 @@ class AnalogLayer(nn.Module, ABC):
         """Give the layer its own copies of the chains.
 
         Raises:
-            InputError: no settings; no seed where a stage draws.
+            InputError: no settings; no seed where a stage draws, or one that is no integer ≥ 0.
         """
         is_one_of("settings", settings, AnalogSettings)
+        if seed is not None:
+            check_integer("seed", seed, 0)
         for part in fields(settings):
             given = getattr(settings, part.name)
             chain = Chain() if isinstance(given, Ideal) else given
@@ -130,8 +141,9 @@ class AnalogLayer(nn.Module, ABC):
         """As torch's layer of this kind. A row is what one index of the first dimension has; an input without a batch is one.
 
         Raises:
-            InputError: as the stages.
+            InputError: no tensor of real numbers, or of another shape; as the stages.
         """
+        check_layer_input(self, x)
         alone = x.dim() == self._dims
         layer: Any = self
         given = layer.input_chain(x[None])[0] if alone else layer.input_chain(x)
@@ -142,8 +154,14 @@ class AnalogLayer(nn.Module, ABC):
 
 
 def _build(layer: Any, base: type[nn.Module], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    if "settings" not in named:
+        raise InputError("settings: expected AnalogSettings, got none")
     settings, seed = named.pop("settings"), named.pop("seed", None)
-    base.__init__(layer, *arguments, **named)
+    try:
+        base.__init__(layer, *arguments, **named)
+    except (TypeError, ValueError, RuntimeError) as error:
+        why = str(error).split("\n")[0]
+        raise InputError(f"{type(layer).__name__}: expected what torch.nn.{base.__name__} takes, got an error: {why}") from None
     layer.attach(settings, seed=seed)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from numerics._fields import check_flag
 from numerics.errors import InputError
-from photonic._numbers import number
+from photonic._numbers import is_one_of, number, shown
 from photonic.analog.stages import Backward, Stage, passed_through
 
 CHUNK = 1024
@@ -146,10 +146,10 @@ class Norm(Normalise):
         backward: Backward = "exact",
     ) -> None:
         super().__init__(backward)
-        if isinstance(order, bool) or order not in (1, 2, float("inf")):
-            raise InputError(f"order: expected 1, 2 or inf, got {order!r}")
-        if over not in ("row", "tensor"):
-            raise InputError(f"over: expected 'row' or 'tensor', got {over!r}")
+        if isinstance(order, bool) or not isinstance(order, int | float) or order not in (1, 2, float("inf")):
+            raise InputError(f"order: expected 1, 2 or inf, got {shown(order)}")
+        if not isinstance(over, str) or over not in ("row", "tensor"):
+            raise InputError(f"over: expected 'row' or 'tensor', got {shown(over)}")
         self.order, self.over = float(order), over
         self.centred = check_flag("centred", centred)
         self.largest_one = check_flag("largest_one", largest_one)
@@ -200,9 +200,10 @@ def fit_full_scales(module: nn.Module, *inputs: Any, share: float = 1.0) -> dict
         share: less than 1 clips the largest and makes levels finer.
 
     Raises:
-        InputError: a share that is not from above 0 to 1; no such stage; one that no finite number but 0 reaches (all limits are
-            then as they were).
+        InputError: no module; a share that is not from above 0 to 1; no such stage; one that no finite number but 0 reaches (all
+            limits are then as they were).
     """
+    is_one_of("module", module, nn.Module)
     number("share", share, above=True)
     if share > 1:
         raise InputError(f"share: expected above 0 to 1, got {share!r}")

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_flag, check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
+from photonic._numbers import is_one_of, shown
 
 Backward = Literal["exact", "straight_through", "none"]
 
@@ -42,6 +44,7 @@ def passed_through(x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
     return through
 
 
+@displayed
 class Stage(nn.Module, ABC):
     """A function of a real tensor, element by element or by rows, with a backward of its own.
 
@@ -59,9 +62,9 @@ class Stage(nn.Module, ABC):
 
     def __init__(self, backward: Backward) -> None:
         super().__init__()
-        if backward not in self.backwards:
+        if not isinstance(backward, str) or backward not in self.backwards:
             known = " or ".join(repr(kind) for kind in self.backwards)
-            raise InputError(f"backward: expected {known} for {type(self).__name__}, got {backward!r}")
+            raise InputError(f"backward: expected {known} for {type(self).__name__}, got {shown(backward)}")
         self.backward = backward
 
     @abstractmethod
@@ -153,8 +156,9 @@ def widened(x: torch.Tensor) -> torch.Tensor:
     """``x`` in 32 bits at least.
 
     Raises:
-        InputError: no real floating-point numbers.
+        InputError: no tensor of real floating-point numbers.
     """
+    is_one_of("x", x, torch.Tensor)
     if x.dtype in _NARROW:
         return x.float()
     if x.dtype not in _NUMPY:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class PhotonicFaults:
     """Faults of one kind of chip; which parts they strike is drawn from ``seed``.
@@ -53,9 +55,10 @@ class PhotonicFaults:
                 raise InputError(f"stuck_phase_rad: expected 0 to below 2π, got {self.stuck_phase_rad!r}")
         number("drift_s", self.drift_s)
         check_integer("seed", self.seed, 0)
-        for place in self.dead_ports:
-            for part in place:
-                check_integer("dead_ports", part, 0)
+        if not isinstance(self.dead_ports, tuple | list) or not all(isinstance(place, tuple | list) for place in self.dead_ports):
+            raise InputError(f"dead_ports: expected a tuple of places such as (engine, port), got {self.dead_ports!r:.60}")
+        places = (tuple(check_integer("dead_ports", part, 0) for part in place) for place in self.dead_ports)
+        object.__setattr__(self, "dead_ports", tuple(places))
 
     def stuck(self, shape: tuple[int, ...], *words: object) -> npt.NDArray[np.float64]:
         """Radians where something is stuck, nan where it is not; ``words`` name what it is part of."""

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displaying
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@displaying("mean_detector_w", "noise_bits", "result_bits")
 @dataclass
 class LayerRecord:
     """All products of one module so far.

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed_by
+from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
 from numerics.formats import IntFormat
+from photonic._numbers import is_one_of
 from photonic.emulation.crossbars import NodeArray
 from photonic.emulation.faults import PhotonicFaults
 from photonic.emulation.layers import LayerRecord
@@ -36,6 +39,7 @@ CACHE_BYTES = 1 << 29
 """Memory for matrices of tiles that are met again."""
 
 
+@displayed_by("photonic.cards:optical_unit")
 @dataclass
 class OpticalUnit:
     """The engine of a spec, with what was drawn when it was made.
@@ -48,6 +52,9 @@ class OpticalUnit:
         faults: what broke; None for nothing.
         calls: products so far.
         layers: module → what was found out about it.
+
+    Raises:
+        InputError: an object of another class; a seed that is no integer ≥ 0; a drift that the spec does not have.
     """
 
     spec: PhotonicSpec
@@ -58,6 +65,11 @@ class OpticalUnit:
     _kept: OrderedDict[bytes, Tiles] = field(default_factory=OrderedDict, repr=False)
 
     def __post_init__(self) -> None:
+        from photonic.spec import PhotonicSpec
+
+        is_one_of("spec", self.spec, PhotonicSpec)
+        check_integer("seed", self.seed, 0)
+        is_one_of("faults", self.faults, PhotonicFaults, type(None))
         spec, engine = self.spec, self.spec.engine
         drift = spec.imperfections.drift
         if self.faults is not None and self.faults.drift_s and isinstance(drift, str):

@@ -171,14 +171,22 @@ class Part:
             found[:, k] = np.concatenate(heat.warmed(self.layout, one[:n], one[n : 2 * n], one[2 * n :]))
         return found - np.eye(count)
 
+    def driven(self, phases: Floats, engine: npt.NDArray[np.int64]) -> Floats:
+        """(T, shifters) what is driven where ``phases`` are programmed on engines (T,)."""
+        steps = self.imperfections.phase_quantisation
+        found = phases if isinstance(steps, Ideal) else steps.driven_in(self.layout, phases)
+        if self.stuck is None:
+            return found
+        stuck = self.stuck[engine]
+        return np.where(np.isnan(stuck), found, stuck)
+
     def real(self, phases: Floats, engine: npt.NDArray[np.int64]) -> Floats:
         """Phases that light meets where ``phases`` (T, shifters) are programmed on engines (T,)."""
         faults, n = self.imperfections, self.layout.mzis
-        if not isinstance(faults.phase_quantisation, Ideal):
-            phases = faults.phase_quantisation.driven(phases)
-        if self.stuck is not None:
-            stuck = self.stuck[engine]
-            phases = np.where(np.isnan(stuck), phases, stuck)
+        programmed, steps, added = phases, faults.phase_quantisation, self.added[engine]
+        phases = self.driven(programmed, engine)
+        if not isinstance(steps, Ideal) and steps.arms == "both":
+            added = added + steps.kept_mean(self.layout, programmed, phases)
         if not isinstance(faults.crosstalk, Ideal):
             driven = np.mod(phases, TURN)
             if self.heat is not None:
@@ -190,7 +198,7 @@ class Part:
             else:
                 warm = [faults.crosstalk.warmed(self.layout, one[:n], one[n : 2 * n], one[2 * n :]) for one in driven]
                 phases = np.stack([np.concatenate(one) for one in warm])
-        return phases + self.added[engine]
+        return phases + added
 
     def matrices(self, phases: Floats, engine: npt.NDArray[np.int64]) -> Numbers:
         """(T, ports, ports) what light meets where ``phases`` (T, shifters) are programmed."""
@@ -213,6 +221,10 @@ class Part:
         real, n = self.real(phases, engine), self.layout.mzis
         left, middle, right, _ = (part[engine] for part in self.parts)
         inner, outer = np.exp(1j * real[:, :n]), np.exp(1j * real[:, n : 2 * n])
+        steps = self.imperfections.phase_quantisation
+        if not isinstance(steps, Ideal) and steps.arms == "both":
+            kept = steps.kept_mean(self.layout, phases, self.driven(phases, engine))
+            outer = outer * np.exp(1j * kept[:, 2 * n :: 2])  # what the upper outputs share with the lower ones
         upper = left[:, :, 0, 0] * middle[:, :, 0, 0] * inner + left[:, :, 0, 1] * middle[:, :, 1, 0]
         return upper * right[:, :, 0] * outer
 

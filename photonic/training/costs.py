@@ -20,7 +20,8 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from numerics._fields import check_integer
-from numerics.errors import InputError, unknown_name
+from numerics.errors import InputError
+from photonic._numbers import is_one_of, one_of
 from photonic.layouts import MeshLayout, layout
 from photonic.training.tallies import Way, Work
 
@@ -34,7 +35,13 @@ def phases_of(plan: MeshLayout) -> int:
 
 
 def mesh_macs(plan: MeshLayout, batch: int) -> tuple[int, int]:
-    """(forward, backward) real MACs of a digital mesh: complex 2×2 cells and a phase at each output."""
+    """(forward, backward) real MACs of a digital mesh: complex 2×2 cells and a phase at each output.
+
+    Raises:
+        InputError: no layout, a batch below 1.
+    """
+    is_one_of("plan", plan, MeshLayout)
+    check_integer("batch", batch, 1)
     once = 16 * plan.mzis + 4 * plan.ports
     return batch * once, batch * (2 * once + 2 * phases_of(plan))
 
@@ -132,12 +139,11 @@ def scheme_work(scheme: Scheme, ports: int, classes: int, batch: int) -> Work:
     Raises:
         InputError: an unknown scheme, a number out of range.
     """
+    one_of("scheme", scheme, SCHEMES)
     check_integer("ports", ports, 2)
     check_integer("batch", batch, 1)
     if check_integer("classes", classes, 2) >= ports:
         raise InputError(f"classes: expected fewer than {ports} ports, got {classes}")
-    if scheme not in SCHEMES:
-        raise unknown_name("scheme", str(scheme), SCHEMES)
     sizes, plan = (ports, ports, classes), layout("rectangular", ports)
     if scheme == "backpropagation":
         return backpropagation_work(sizes, batch)

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
 from numerics.errors import InputError
-from photonic._numbers import is_one_of, number
+from photonic._numbers import is_one_of, number, shown
 from photonic.detection import Receiver
-from photonic.training.optical_layers import check_real
+from photonic.training.optical_layers import check_labels, check_real
 from photonic.training.projections import OpticalProjection, scattering, ternarised
 from photonic.training.tallies import Tally
 
 
+@displayed
 @dataclass(frozen=True)
 class Parameters:
     """Numbers that a network has.
@@ -39,6 +41,7 @@ class Parameters:
     fixed: int
 
 
+@displayed
 class FeedbackNetwork:
     """Dense layers with tanh between, and media in front of some; trained by feedback through light.
 
@@ -71,8 +74,12 @@ class FeedbackNetwork:
         feedback_scale: float = 1.0,
         tally: Tally | None = None,
     ) -> None:
-        if len(sizes) < 3:
-            raise InputError(f"sizes: expected inputs, at least one hidden layer, and classes, got {list(sizes)}")
+        if not isinstance(sizes, list | tuple) or len(sizes) < 3:
+            got = list(sizes) if isinstance(sizes, list | tuple) else shown(sizes)
+            raise InputError(f"sizes: expected inputs, at least one hidden layer, and classes, got {got}")
+        if media is not None and not isinstance(media, list | tuple):
+            raise InputError(f"media: expected a list, got {shown(media)}")
+        is_one_of("tally", tally, Tally, type(None))
         self.sizes = tuple(check_integer("sizes", size, 1) for size in sizes)
         is_one_of("feedback", feedback, OpticalProjection)
         if (feedback.inputs, feedback.outputs) != (sizes[-1], sum(sizes[1:-1])):
@@ -125,7 +132,11 @@ class FeedbackNetwork:
         Args:
             x: (batch, sizes[0]) real.
             labels: (batch,) integers below the number of classes.
+
+        Raises:
+            InputError: other shapes, labels out of range.
         """
+        check_labels(labels, x, self.sizes[-1])
         with torch.no_grad():
             given, results = self._forward(x)
             loss, gradients = self._gradients(given, results, labels)
@@ -139,7 +150,11 @@ class FeedbackNetwork:
         """Angle between the update of each layer's weights and the true gradient, which knows every medium; 0 for the last layer.
 
         Light that this takes is sent, but counted apart: training does without.
+
+        Raises:
+            InputError: as ``step``.
         """
+        check_labels(labels, x, self.sizes[-1])
         held = [(self.feedback, self.feedback.tally), *((m, m.tally) for m in self.media if m is not None)]
         mine, self.tally = self.tally, Tally()
         for projection, _ in held:
@@ -224,8 +239,11 @@ def wide_narrow_wide(
     are trained, the narrow one by feedback through a third medium.
 
     Raises:
-        InputError: a number below 1.
+        InputError: a number below 1, a seed that is no integer ≥ 0.
     """
+    check_integer("seed", seed, 0)
+    for name, size in (("inputs", inputs), ("wide", wide), ("narrow", narrow), ("classes", classes)):
+        check_integer(name, size, 1)
     pixels = Receiver() if camera is None else camera
     first, second, back = (
         OpticalProjection(scattering(a, b, seed=3 * seed + k), camera=pixels, seed=3 * seed + k)

@@ -21,15 +21,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
-from photonic._numbers import is_one_of, number
-from photonic.training.optical_layers import check_real
+from photonic._numbers import is_one_of, number, shown
+from photonic.training.optical_layers import check_labels, check_real
 from photonic.training.physical_layer import PhysicalLayer
 from photonic.training.tallies import Tally
 
 
+@displayed
 @dataclass(frozen=True)
 class GoodnessSlope:
     """Goodness of some samples, and how it changes with what they are made of.
@@ -47,7 +49,14 @@ def cosine_goodness(outputs: torch.Tensor, direction: torch.Tensor) -> GoodnessS
     """cos(|y|, d) = |y|·d/‖y‖ of y (batch, outputs) and d (outputs,) of norm 1, and its derivative, in closed form.
 
     A row of zeros has goodness and slope 0.
+
+    Raises:
+        InputError: other shapes, or numbers that are not real.
     """
+    is_one_of("direction", direction, torch.Tensor)
+    check_real(outputs, direction.numel())
+    if direction.dim() != 1 or direction.dtype != outputs.dtype:
+        raise InputError(f"direction: expected {outputs.dtype} of one dimension, got {direction.dtype} of {direction.dim()}")
     size = outputs.norm(dim=1, keepdim=True)
     there = torch.where(size > 0, size, torch.ones_like(size))
     unit = outputs / there
@@ -55,6 +64,7 @@ def cosine_goodness(outputs: torch.Tensor, direction: torch.Tensor) -> GoodnessS
     return GoodnessSlope(goodness, (unit.sign() * direction - goodness[:, None] * unit) / there)
 
 
+@displayed
 class ForwardForward:
     """A stack of physical layers with digital weights, trained layer by layer.
 
@@ -92,6 +102,10 @@ class ForwardForward:
         seed: int = 0,
         tally: Tally | None = None,
     ) -> None:
+        for name, given in (("layers", layers), ("units", units)):
+            if not isinstance(given, list | tuple):
+                raise InputError(f"{name}: expected a list, got {shown(given)}")
+        is_one_of("tally", tally, Tally, type(None))
         if not layers or len(layers) != len(units):
             raise InputError(f"units: expected one number for each of {len(layers)} layers (at least one), got {len(units)}")
         for layer in layers:
@@ -110,7 +124,7 @@ class ForwardForward:
             raise InputError(f"label_share: expected less than 1, got {label_share!r}")
         self.layers, self.sharpness, self.label_share = tuple(layers), float(sharpness), float(label_share)
         self.tally = Tally() if tally is None else tally
-        rng = stream(check_integer("seed", seed), "forward-forward")
+        rng = stream(check_integer("seed", seed, 0), "forward-forward")
         self.weights, self.biases, self.directions = [], [], []
         for layer, count in zip(layers, self.units, strict=True):
             self.weights.append(torch.from_numpy(rng.standard_normal((count, layer.outputs)) / np.sqrt(layer.outputs)))
@@ -129,8 +143,9 @@ class ForwardForward:
             labels: (batch,) integers below ``classes``.
 
         Raises:
-            InputError: other shapes.
+            InputError: other shapes, labels out of range.
         """
+        check_labels(labels, x, self.classes)
         other = (labels + torch.from_numpy(self._wrong.integers(1, self.classes, len(labels)))) % self.classes
         light = torch.cat([self._embedded(x, labels), self._embedded(x, other)])
         losses = []
@@ -150,6 +165,7 @@ class ForwardForward:
 
     def goodness(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, classes) sum over the layers, for each label embedded in turn."""
+        check_real(x, self.layers[0].inputs - self.classes)
         columns = []
         with torch.no_grad():
             for label in range(self.classes):

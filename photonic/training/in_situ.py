@@ -26,9 +26,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
-from numerics.errors import InputError, unknown_name
-from photonic._numbers import is_one_of, number
+from numerics.errors import InputError
+from photonic._numbers import array, complex_numbers, is_one_of, number, one_of
 from photonic.detection import Homodyne, Modulator, Receiver
 from photonic.fabrication import FabricatedMesh
 from photonic.training.optical_layers import PHASES, Seen, check_ports, check_real
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.complex128]
 
 
+@displayed
 @dataclass(frozen=True)
 class Probes:
     """What stands around the chip.
@@ -68,6 +70,7 @@ class Probes:
             raise InputError(f"tap_share: expected at most 1, got {self.tap_share!r}")
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Measured:
     """A gradient that was measured.
@@ -81,6 +84,7 @@ class Measured:
     inputs: Numbers
 
 
+@displayed
 class InSituMesh:
     """A chip with photodiodes inside.
 
@@ -110,12 +114,12 @@ class InSituMesh:
     ) -> None:
         is_one_of("chip", chip, FabricatedMesh)
         is_one_of("probes", probes, Probes)
-        if way not in get_args(Way):
-            raise unknown_name("way", str(way), get_args(Way))
+        one_of("way", way, get_args(Way))
+        is_one_of("tally", tally, Tally, type(None))
         self.chip, self.probes, self.way = chip, probes, way
         self.tally = Tally() if tally is None else tally
         self.clipped = 0
-        self._seed, self._shots = check_integer("seed", seed), 0
+        self._seed, self._shots = check_integer("seed", seed, 0), 0
 
     def program(self, **phases: npt.ArrayLike) -> None:
         """Set some of the phases, and wait for them to settle."""
@@ -132,7 +136,7 @@ class InSituMesh:
         Raises:
             InputError: another number of signals.
         """
-        return self._read(self._sent(self._wires(np.asarray(vectors)), 1.0)[-1][self.chip.layout.signal_ports])
+        return self._read(self._sent(self._wires(array("vectors", vectors)), 1.0)[-1][self.chip.layout.signal_ports])
 
     def forward_tapped(self, vectors: npt.ArrayLike) -> tuple[Numbers, list[Floats]]:
         """``forward``, and powers behind θ, φ and output shifters (…, batch), read from the same light.
@@ -140,7 +144,7 @@ class InSituMesh:
         Raises:
             InputError: another number of signals.
         """
-        light = self._sent(self._wires(np.asarray(vectors)), 1.0)
+        light = self._sent(self._wires(array("vectors", vectors)), 1.0)
         return self._read(light[-1][self.chip.layout.signal_ports]), self._tapped(light)
 
     def gradient(self, vectors: npt.ArrayLike, gradient: npt.ArrayLike, alone: list[Floats] | None = None) -> Measured:
@@ -155,7 +159,7 @@ class InSituMesh:
         Raises:
             InputError: other shapes.
         """
-        x, g = np.asarray(vectors), np.asarray(gradient, np.complex128)
+        x, g = array("vectors", vectors), complex_numbers("gradient", gradient)
         if g.shape != x.shape or g.ndim != 2:
             raise InputError(f"gradient: expected the shape of the vectors {x.shape}, got {g.shape}")
         norm = np.linalg.norm(g, axis=0)
@@ -274,6 +278,7 @@ def tapped_backward(chip: FabricatedMesh, wires: Numbers) -> tuple[Numbers, Numb
 # --- as a layer -----------------------------------------------------------------------------------------------------------------
 
 
+@displayed
 class InSituLayer(nn.Module):
     """As ``OpticalLayer``, but on a chip: what comes out is read, and gradients are measured when autograd asks for them.
 
@@ -295,8 +300,7 @@ class InSituLayer(nn.Module):
     def __init__(self, device: InSituMesh, inputs: int, outputs: int, *, seen: Seen = "power") -> None:
         super().__init__()
         is_one_of("device", device, InSituMesh)
-        if seen not in get_args(Seen):
-            raise unknown_name("seen", str(seen), get_args(Seen))
+        one_of("seen", seen, get_args(Seen))
         self.device, self.seen = device, seen
         self.inputs, self.outputs = check_integer("inputs", inputs, 1), check_integer("outputs", outputs, 1)
         check_ports(device.chip.layout, max(inputs, outputs))

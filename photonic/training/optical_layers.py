@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
-from numerics.errors import InputError, unknown_name
+from numerics.errors import InputError
 from numerics.faults.maps import stream
-from photonic._numbers import is_one_of, number
+from photonic._numbers import is_one_of, number, one_of
 from photonic.decomposition import decompose
 from photonic.fabrication import CellParts, FabricatedMesh, fabricate
 from photonic.gradient import apply_cells, apply_mesh
@@ -39,18 +40,19 @@ def random_mesh(ports: int, kind: MeshKind = "rectangular", *, seed: int) -> Mes
     the layout has all of them; phases uniform in [0, 2π) in a butterfly or tree.
 
     Raises:
-        InputError: as ``layout``; a seed that is no integer.
+        InputError: as ``layout``; a seed that is no integer ≥ 0.
     """
     made = layout(kind, ports)
     if kind in ("butterfly", "binary_tree"):
-        return Mesh.random(made, seed=check_integer("seed", seed))
-    rng = stream(check_integer("seed", seed), "first phases")
+        return Mesh.random(made, seed=check_integer("seed", seed, 0))
+    rng = stream(check_integer("seed", seed, 0), "first phases")
     normal = rng.standard_normal((2, ports, ports))
     q, r = np.linalg.qr(normal[0] + 1j * normal[1])
     diagonal = np.diagonal(r)
     return decompose(q * (diagonal / np.abs(diagonal)), kind)
 
 
+@displayed
 class MeshLinear(nn.Module):
     """A mesh whose phases are parameters, ideal or on a chip that is known: (batch, signals) → (batch, signals), complex.
 
@@ -79,7 +81,7 @@ class MeshLinear(nn.Module):
         is_one_of("redrawn", redrawn, Imperfections, Ideal)
         if isinstance(mesh, FabricatedMesh) and not isinstance(redrawn, Ideal):
             raise InputError("redrawn: expected Ideal for a chip, which keeps its imperfections, got Imperfections")
-        self._seed = check_integer("seed", seed)
+        self._seed = check_integer("seed", seed, 0)
         self.redrawn = redrawn
         self.chip = mesh if isinstance(mesh, FabricatedMesh) else None
         self.layout: MeshLayout = mesh.layout
@@ -117,6 +119,7 @@ class MeshLinear(nn.Module):
 
     def _wires(self, vectors: torch.Tensor) -> torch.Tensor:
         signals = self.layout.signals
+        is_one_of("vectors", vectors, torch.Tensor)
         if vectors.dim() != 2 or vectors.shape[1] != signals:
             raise InputError(f"vectors: expected shape (batch, {signals}), got {tuple(vectors.shape)}")
         if signals == self.layout.ports:
@@ -147,6 +150,7 @@ def cells_of(parts: CellParts, theta: torch.Tensor, phi: torch.Tensor) -> torch.
     return torch.from_numpy(parts.left) @ (rows[:, :, None] * middle * columns[:, None, :])
 
 
+@displayed
 class OpticalLayer(nn.Module):
     """Real numbers → amplitudes of light → mesh → detectors → real numbers: (batch, inputs) → (batch, outputs).
 
@@ -179,15 +183,16 @@ class OpticalLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, self.outputs = check_integer("inputs", inputs, 1), check_integer("outputs", outputs, 1)
-        if seen not in get_args(Seen):
-            raise unknown_name("seen", str(seen), get_args(Seen))
+        one_of("seen", seen, get_args(Seen))
         number("reading_sigma", reading_sigma)
         ports = max(inputs, outputs)
         held = random_mesh(ports, mesh, seed=seed) if chip is None else chip
         self.linear = MeshLinear(held, redrawn=redrawn, seed=seed)
         check_ports(self.linear.layout, ports)
         self.seen, self.reading_sigma = seen, float(reading_sigma)
-        self._noise = torch.Generator().manual_seed(check_integer("seed", seed))
+        if check_integer("seed", seed, 0) >= 1 << 63:
+            raise InputError(f"seed: expected below 2^63, got {seed}")
+        self._noise = torch.Generator().manual_seed(seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What is read for amplitudes (batch, inputs): powers or fields where an input of 1 is light of power 1.
@@ -203,11 +208,18 @@ class OpticalLayer(nn.Module):
         return read
 
 
+@displayed
 class UnitPower(nn.Module):
     """Rows scaled to norm 1, for the light of the next layer; a row of zeros stays."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of (batch, n)."""
+        """Of (batch, n).
+
+        Raises:
+            InputError: another shape, or numbers that are not real.
+        """
+        is_one_of("x", x, torch.Tensor)
+        check_real(x, x.shape[1] if x.dim() == 2 else 0)
         return nn.functional.normalize(x, dim=1, eps=1e-30)
 
 
@@ -219,6 +231,23 @@ def check_ports(plan: MeshLayout, ports: int) -> None:
     """
     if (plan.signals or 0) < ports:
         raise InputError(f"chip: expected at least {ports} signals, got {plan.signals}")
+
+
+def check_labels(labels: Any, x: Any, classes: int) -> None:
+    """Refuses anything but an integer below ``classes`` for each row of x.
+
+    Raises:
+        InputError: the field, what was expected and what was given.
+    """
+    is_one_of("x", x, torch.Tensor)
+    is_one_of("labels", labels, torch.Tensor)
+    if labels.dtype.is_floating_point or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(f"labels: expected integers, got {labels.dtype}")
+    if labels.shape != x.shape[:1]:
+        raise InputError(f"labels: expected shape {tuple(x.shape[:1])}, one a row of x, got {tuple(labels.shape)}")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.numel():
+        raise InputError(f"labels: expected 0 to {classes - 1}, got {int(wrong[0])}")
 
 
 def check_real(x: Any, inputs: int) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
 from numerics.errors import InputError
-from photonic._numbers import is_one_of, number
+from photonic._numbers import is_one_of, number, real_numbers
 from photonic.detection import Homodyne, Modulator, Receiver
 from photonic.fabrication import FabricatedMesh
 from photonic.layouts import MeshLayout
@@ -21,6 +22,7 @@ from photonic.training.optical_layers import check_ports, check_real
 from photonic.training.tallies import Tally
 
 
+@displayed
 class PhysicalLayer(nn.Module):
     """(batch, inputs) → (batch, outputs), real; where autograd asks for a gradient, it gets an ``InputError``.
 
@@ -62,9 +64,10 @@ class PhysicalLayer(nn.Module):
         check_ports(chip.layout, max(self.inputs, self.outputs))
         self.chip = chip
         self.modulator, self.detection = modulator, detection
+        is_one_of("tally", tally, Tally, type(None))
         self.tally = Tally() if tally is None else tally
         self.clipped = 0
-        self._seed, self._shots = check_integer("seed", seed), 0
+        self._seed, self._shots = check_integer("seed", seed, 0), 0
 
     @property
     def layout(self) -> MeshLayout:
@@ -77,7 +80,7 @@ class PhysicalLayer(nn.Module):
         Raises:
             InputError: as ``FabricatedMesh.with_phases``.
         """
-        held = {name: p.detach().numpy() if isinstance(p, torch.Tensor) else np.asarray(p) for name, p in phases.items()}
+        held = {name: real_numbers(name, p.detach() if isinstance(p, torch.Tensor) else p) for name, p in phases.items()}
         self.chip = self.chip.with_phases(**held)
         self.tally.add(phase_settings=sum(p.size for p in held.values()), settlings=1)
 
@@ -101,8 +104,15 @@ class PhysicalLayer(nn.Module):
         return out
 
     def measure(self, values: Any) -> Any:
-        """The same for numpy arrays."""
-        field = self._sent(np.asarray(values, np.float64).T)
+        """The same for numpy arrays.
+
+        Raises:
+            InputError: another shape, or numbers that are not real and finite.
+        """
+        given = real_numbers("values", values)
+        if given.ndim != 2 or given.shape[1] != self.inputs:
+            raise InputError(f"values: expected shape (batch, {self.inputs}), got {given.shape}")
+        field = self._sent(given.T)
         seed = self.next_seed()
         power_w = self.modulator.power_w
         if isinstance(self.detection, Homodyne):

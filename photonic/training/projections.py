@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics._fields import check_integer
 from numerics.errors import InputError
 from numerics.faults.maps import stream
-from photonic._numbers import is_one_of, number
+from photonic._numbers import array, complex_numbers, finite, is_one_of, number, real_numbers, shown
 from photonic.detection import Receiver
 from photonic.training.tallies import Tally
 
@@ -25,17 +26,25 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.complex128]
 
 
+MOST = 1 << 24
+"""Pixels of a modulator or camera, and more than there are."""
+
+
 def scattering(inputs: int, outputs: int, *, seed: int) -> Numbers:
     """(outputs, inputs) a medium whose outputs have on average the power 1/inputs of each input.
 
     Raises:
         InputError: a number below 1, a seed that is no integer.
     """
-    shape = 2, check_integer("outputs", outputs, 1), check_integer("inputs", inputs, 1)
-    parts = stream(check_integer("seed", seed), "scattering medium").standard_normal(shape)
+    for name, size in (("outputs", outputs), ("inputs", inputs)):
+        if check_integer(name, size, 1) > MOST:
+            raise InputError(f"{name}: expected at most {MOST}, got {shown(size)}")
+    shape = 2, outputs, inputs
+    parts = stream(check_integer("seed", seed, 0), "scattering medium").standard_normal(shape)
     return np.asarray((parts[0] + 1j * parts[1]) / np.sqrt(2 * inputs), np.complex128)
 
 
+@displayed
 class OpticalProjection:
     """A medium between a light modulator and a camera.
 
@@ -65,16 +74,18 @@ class OpticalProjection:
         seed: int = 0,
         tally: Tally | None = None,
     ) -> None:
-        held = np.array(medium, np.complex128)
-        if held.ndim != 2 or not held.size or not np.isfinite(held).all():
+        held = complex_numbers("medium", medium).copy()
+        if held.ndim != 2 or not held.size:
             raise InputError(f"medium: expected finite numbers of shape (outputs, inputs), got shape {held.shape}")
+        finite("medium", held)
         number("power_w", power_w, above=True)
         is_one_of("camera", camera, Receiver)
+        is_one_of("tally", tally, Tally, type(None))
         self.medium, self.power_w, self.camera = held, float(power_w), camera
         self.outputs, self.inputs = held.shape
         self.tally = Tally() if tally is None else tally
         self.clipped = 0
-        self._seed, self._shots = check_integer("seed", seed), 0
+        self._seed, self._shots = check_integer("seed", seed, 0), 0
 
     def powers(self, vectors: npt.ArrayLike) -> Floats:
         """|M·x|² as read, (batch, outputs), of real or complex vectors (batch, inputs).
@@ -105,7 +116,7 @@ class OpticalProjection:
         Raises:
             InputError: other numbers.
         """
-        given = np.asarray(signs)
+        given = array("signs", signs)
         if not np.isin(given, (-1, 0, 1)).all():
             raise InputError("signs: expected −1, 0 and 1")
         positive, negative = self.linear((given > 0).astype(np.float64)), self.linear((given < 0).astype(np.float64))
@@ -114,11 +125,10 @@ class OpticalProjection:
 
     def _light(self, vectors: npt.ArrayLike) -> tuple[Numbers, Floats]:
         """Fields (√W) at the outputs, (outputs, batch), and the norms of the vectors."""
-        given = np.asarray(vectors)
-        if given.dtype.kind not in "biufc" or given.ndim != 2 or given.shape[1] != self.inputs:
+        given = array("vectors", vectors)
+        if given.ndim != 2 or given.shape[1] != self.inputs:
             raise InputError(f"vectors: expected numbers of shape (batch, {self.inputs}), got {given.dtype} of {given.shape}")
-        if not np.isfinite(given).all():
-            raise InputError("vectors: expected finite numbers, got inf or nan")
+        finite("vectors", given)
         size = np.linalg.norm(given, axis=1)
         unit = given / np.where(size > 0, size, 1.0)[:, None]
         return np.sqrt(self.power_w) * (self.medium @ unit.T), size
@@ -140,8 +150,9 @@ def ternarised(errors: Any, threshold: float) -> npt.NDArray[np.int64]:
     """−1, 0 or 1 where an error is below −threshold, between, or above threshold (J. Launay et al., arXiv 2012.06373).
 
     Raises:
-        InputError: a negative threshold.
+        InputError: a negative threshold, errors that are no finite real numbers.
     """
     number("threshold", threshold)
-    given = np.asarray(errors, np.float64)
+    given = real_numbers("errors", errors)
+    finite("errors", given)
     return np.where(np.abs(given) > threshold, np.sign(given), 0).astype(np.int64)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+from hwsim.views.display import displayed
+from numerics._fields import settle
+from photonic._numbers import is_one_of
 from photonic.engines import Crossbar
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ Way = Literal["toggled", "subtracted"]
 """How a gradient is measured in a mesh; see ``in_situ``."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Work:
     """How often something was done.
@@ -27,6 +31,9 @@ class Work:
         dac_samples, adc_samples: conversions, two for a complex number.
         phase_settings: phase shifters that were set.
         settlings: times that the machine waited for phases to settle.
+
+    Raises:
+        InputError: a number that is no integer.
     """
 
     macs: int = 0
@@ -38,6 +45,9 @@ class Work:
     phase_settings: int = 0
     settlings: int = 0
 
+    def __post_init__(self) -> None:
+        settle(self, "work", integers=tuple(part.name for part in fields(self)))
+
     def __add__(self, other: Work) -> Work:
         return Work(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
@@ -47,6 +57,7 @@ class Work:
     __rmul__ = __mul__
 
 
+@displayed
 class Tally:
     """A counter that layers and trainers write to as they go.
 
@@ -68,7 +79,15 @@ class Tally:
 
 
 def light_time_s(work: Work, spec: PhotonicSpec) -> float:
-    """Seconds in which light is on: each vector a symbol, and phases that settle."""
+    """Seconds in which light is on: each vector a symbol, and phases that settle.
+
+    Raises:
+        InputError: an object of another class.
+    """
+    from photonic.spec import PhotonicSpec
+
+    is_one_of("work", work, Work)
+    is_one_of("spec", spec, PhotonicSpec)
     settling = 0.0 if spec.tuning is None else spec.tuning.settling_s
     return work.light_vectors / spec.engine.symbol_rate_hz + work.settlings * settling
 
@@ -83,8 +102,12 @@ def work_energy_j(work: Work, spec: PhotonicSpec) -> dict[str, float]:
     Args:
         work: counted.
         spec: of the machine, e.g. ``hwsim.get_device("coherent_mzi_56", overrides={"engine.ports": 64}).spec``.
+
+    Raises:
+        InputError: an object of another class.
     """
-    digital, seconds = spec.vector_unit.energy_pj_per_operation, light_time_s(work, spec)
+    seconds = light_time_s(work, spec)
+    digital = spec.vector_unit.energy_pj_per_operation
     found = {
         "digital": 1e-12 * (work.macs * digital["multiply_add"] + (work.elementwise + work.updates) * digital["multiply"]),
         "dac": 1e-12 * work.dac_samples * spec.dac.energy_pj_per_sample,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from hwsim.views.display import displayed
 from photonic._numbers import is_one_of
 from photonic.training.costs import mesh_macs
 from photonic.training.optical_layers import PHASES, OpticalLayer
 from photonic.training.physical_layer import PhysicalLayer
 
 
+@displayed
 class TwinLayer(nn.Module):
     """What a physical layer gives, with the gradient that its twin has at the same inputs and phases.
 
@@ -51,8 +53,10 @@ def deploy(layer: OpticalLayer, machine: PhysicalLayer) -> None:
     """Program a machine to the phases of a layer that was trained elsewhere, if it is not.
 
     Raises:
-        InputError: another number of phases.
+        InputError: an object of another class, another number of phases.
     """
+    is_one_of("layer", layer, OpticalLayer)
+    is_one_of("machine", machine, PhysicalLayer)
     wanted, held = layer.linear.phases, machine.chip.phases
     if any((wanted[name] != held[name]).any() if wanted[name].shape == held[name].shape else True for name in PHASES):
         machine.program(**{name: phases.copy() for name, phases in wanted.items()})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.views.display import displayed
 from numerics.errors import unknown_name
 from rtl.synthesis.netlist import GateLevelRun
 
@@ -27,6 +28,7 @@ Play = Callable[[GateLevelRun, Mapping[str, int], str, int, np.random.Generator]
 """(run, parameters, data, cycles, rng) → operations done in what the run has counted."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Activity:
     """How a unit is kept busy.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 from rtl.bench import to_bits
 from rtl.synthesis.activity import ACTIVITIES
@@ -28,6 +29,7 @@ REPLAYED_CYCLES = 20_000
 _CASES = 1_000
 
 
+@displayed
 @dataclass(frozen=True)
 class Gates:
     """A unit in the cells of one library.
@@ -55,6 +57,7 @@ class Gates:
     mismatching_cycles: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Synthesised:
     """What came of one configuration of a unit.

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
-from rtl.synthesis.liberty_syntax import Group, parse_groups
+from rtl.synthesis.liberty_syntax import Group, number, parse_groups
 
 Expression = tuple[Any, ...]
 """("pin", name), ("constant", 0 or 1), ("not", e), ("and" | "or" | "xor", e, f)."""
@@ -70,6 +71,7 @@ class FlipFlop:
     clock: str
 
 
+@displayed
 @dataclass(frozen=True)
 class Cell:
     """A cell that a netlist may hold.
@@ -86,6 +88,7 @@ class Cell:
     flipflop: FlipFlop | None = None
 
 
+@displayed
 @dataclass(frozen=True)
 class Library:
     """The cells of a liberty file that are combinational or flip-flops on a rising edge without set and reset.
@@ -140,27 +143,30 @@ def parse_library(text: str) -> Library:
     if root.kind != "library":
         raise InputError(f"liberty: expected a library, got {root.kind!r}")
     voltage = root.number("nom_voltage")
-    unit, scale = root.attributes.get("capacitive_load_unit", [["1", "pf"]])[0]
+    load = root.list("capacitive_load_unit") if "capacitive_load_unit" in root.attributes else ["1", "pf"]
+    if len(load) != 2:
+        raise InputError(f"liberty: capacitive_load_unit: expected a number and a unit, got {', '.join(load)}")
+    unit, scale = load
     factors = {"pf": 1.0, "ff": 1e-3}
     if scale.lower() not in factors or root.text("voltage_unit", "1V") != "1V":
         raise InputError("liberty: expected voltages in 1V and capacitances in pf or ff")
-    to_pf = float(unit) * factors[scale.lower()]
-    templates = {group.arguments[0]: group for group in root.groups if group.kind.endswith("_template")}
+    to_pf = number(unit, "capacitive_load_unit") * factors[scale.lower()]
+    templates = {group.label: group for group in root.groups if group.kind.endswith("_template")}
     cells, others = {}, []
     for group in root.groups:
         if group.kind != "cell":
             continue
         cell = _cell(group, templates, to_pf)
         if cell is None:
-            others.append(group.arguments[0])
+            others.append(group.label)
         else:
             cells[cell.name] = cell
-    return Library(root.arguments[0], voltage, cells, tuple(others))
+    return Library(root.label, voltage, cells, tuple(others))
 
 
 def _cell(group: Group, templates: Mapping[str, Group], to_pf: float) -> Cell | None:
     """None for a cell that is neither combinational nor a plain flip-flop."""
-    name = group.arguments[0]
+    name = group.label
     pins = [g for g in group.groups if g.kind == "pin"]
     storage = [g for g in group.groups if g.kind in ("ff", "latch", "statetable", "ff_bank", "latch_bank")]
     if group.text("dont_use", "false") == "true" or group.text("dont_touch", "false") == "true" or not pins:
@@ -169,7 +175,7 @@ def _cell(group: Group, templates: Mapping[str, Group], to_pf: float) -> Cell | 
         return None
     inputs, outputs = {}, {}
     for pin in pins:
-        direction, label = pin.text("direction", ""), pin.arguments[0]
+        direction, label = pin.text("direction", ""), pin.label
         if direction == "input":
             inputs[label] = InputPin(pin.number("capacitance", 0.0) * to_pf, _mean_energy(pin, templates, to_pf)[1][0])
         elif direction == "output" and "function" in pin.attributes and "three_state" not in pin.attributes:
@@ -179,6 +185,8 @@ def _cell(group: Group, templates: Mapping[str, Group], to_pf: float) -> Cell | 
             return None
     flipflop = None
     if storage:
+        if len(storage[0].arguments) != 2:
+            raise InputError(f"liberty: cell {name}: ff: expected the names of two states, got {len(storage[0].arguments)}")
         clock = parse_function(storage[0].text("clocked_on"))
         if clock[0] != "pin":
             return None
@@ -197,25 +205,32 @@ def _mean_energy(
     curves = []
     for power in (g for g in pin.groups if g.kind == "internal_power"):
         for table in (g for g in power.groups if g.kind in ("rise_power", "fall_power")):
-            template = templates.get(table.arguments[0])
-            values = np.array([[float(v) for v in re.split(r"[,\s]+", row.strip())] for row in table.attributes["values"][0]])
+            template = templates.get(table.label)
+            rows = [_numbers(row, "values") for row in table.list("values")]
+            if len({len(row) for row in rows}) > 1:
+                raise InputError(f"liberty: pin {pin.label}: values: expected rows of one length")
+            values = np.array(rows)
             over_load = template is not None and "capacitance" in template.text("variable_1", "")
+            index = "index_1"
             if template is not None and "capacitance" in template.text("variable_2", ""):
-                values, over_load = values.T, True
-                index = table.attributes.get("index_2") or template.attributes["index_2"]
-            elif over_load:
-                assert template is not None
-                index = table.attributes.get("index_1") or template.attributes["index_1"]
+                values, over_load, index = values.T, True, "index_2"
             if not over_load:
                 curves.append((np.zeros(1), values.reshape(-1)[[values.size // 2]]))
                 continue
-            loads = np.array([float(v) for v in re.split(r"[,\s]+", index[0][0].strip())]) * to_pf
+            assert template is not None
+            loads = np.array(_numbers((table if index in table.attributes else template).list(index)[0], index)) * to_pf
+            if values.shape[0] != loads.size and values.shape != (1, loads.size):
+                raise InputError(f"liberty: pin {pin.label}: values: expected a row for each of {loads.size} loads")
             curves.append((loads, values.reshape(loads.size, -1)[:, values.size // loads.size // 2]))
     if not curves:
         return np.zeros(1), np.zeros(1)
     loads = max((loads for loads, _ in curves), key=len)
     # An energy is in the unit of load times V².
     return loads, np.mean([np.interp(loads, at, energies) for at, energies in curves], axis=0) * to_pf
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    return [number(word, name) for word in re.split(r"[,\s]+", text.strip())]
 
 
 # --- expressions ----------------------------------------------------------------------------------------------------------
@@ -278,7 +293,10 @@ def parse_function(text: str) -> Expression:
             left = (name, left, binary(level + 1))
         return left
 
-    result = binary(0)
+    try:
+        result = binary(0)
+    except RecursionError:
+        raise InputError(f"liberty: function {text!r} has too many brackets inside one another") from None
     if peek():
         raise InputError(f"liberty: function {text!r} has {peek()!r} where nothing more is expected")
     return result

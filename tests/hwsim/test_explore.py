@@ -160,7 +160,7 @@ def test_a_sweep_goes_on_where_it_ended(tmp_path):
     second = hwsim.sweep(evaluate, SPACE, objectives=GOALS, store=tmp_path / "t.sqlite")
     assert second.table.equals(first.table)
     assert {len(p.read_text()) for p in marks.iterdir()} == {1}
-    with pytest.raises(InputError, match="study.space.rows.values: stored"):
+    with pytest.raises(InputError, match=r"study\.space\.rows\.values: stored"):
         hwsim.sweep(evaluate, {**SPACE, "rows": [2]}, objectives=GOALS, store=tmp_path / "t.sqlite")
 
 

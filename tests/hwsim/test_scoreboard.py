@@ -423,7 +423,7 @@ def test_options_that_contradict_are_one_line(capsys, options, message):
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("cycles", [2**20 + 1, 10**30])
+@pytest.mark.parametrize("cycles", [2**20 + 1, 10**15])
 def test_an_endless_mac_is_one_line(cycles):
     data = read_spec(spec_file("eyeriss"))
     data["mac_formats"] = {"int16": {"cycles_per_mac": cycles, "energy_pj": 1.5}}

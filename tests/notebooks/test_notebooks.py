@@ -1,36 +1,13 @@
 """Every notebook runs, in a folder of its own, in the Python that runs the tests, and draws something."""
 
 import sys
-import time
-from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
+from notebook_runner import EXECUTED, FOLDER, execute, keep
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-TIMEOUT_S = 120
 PICTURES = ("image/png", "image/svg+xml")
-
-
-class ThisPython(KernelSpecManager):
-    """One kernel, that of the running interpreter, whatever is installed for the user or the system."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name=kernel_name, language="python")
-
-
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
-    """Run all cells in ``folder``; the outputs stay in ``notebook``. Returns seconds."""
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
-    client = NotebookClient(notebook, km=manager, timeout=TIMEOUT_S, resources={"metadata": {"path": str(folder)}})
-    start = time.perf_counter()
-    client.execute()
-    return time.perf_counter() - start
 
 
 def test_there_are_notebooks():
@@ -60,12 +37,16 @@ def test_notebook_runs(path, tmp_path, record_property, capsys):
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [o for o in outputs if any(kind in o.get("data", {}) for kind in PICTURES)]
     assert pictures, f"{path.name} draws nothing"
+    keep(notebook, path.name)
 
 
-def test_the_kernel_is_this_python(tmp_path):
+def test_the_kernel_is_this_python(tmp_path, monkeypatch):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys, os\nprint(sys.executable, os.getcwd())")])
     execute(notebook, tmp_path)
     assert notebook.cells[0].outputs[0]["text"].split() == [sys.executable, str(tmp_path)]
+    monkeypatch.setenv(EXECUTED, str(tmp_path / "kept"))
+    keep(notebook, "one.ipynb")
+    assert nbformat.read(tmp_path / "kept" / "one.ipynb", as_version=4).cells[0].outputs == notebook.cells[0].outputs
 
 
 def test_an_error_in_a_cell_fails(tmp_path):

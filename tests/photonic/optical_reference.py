@@ -50,11 +50,23 @@ def mesh_matrix(plan, unitary, chip, section, bits):
     return chain(plan, np.concatenate([mesh.theta, mesh.phi, mesh.output_phase]), chip, section, bits)
 
 
+def driven_phases(plan, phases, section, bits):
+    how, turn, n = section["setting"], 2 * np.pi, plan.mzis
+    if how == "ideal":
+        return phases
+    how = {} if how == "tuning_bits" else how
+    step = how.get("full_scale_rad", turn) / 2**bits
+    found = np.round(np.mod(phases, turn) / step) * step
+    if how.get("arms") == "both":
+        found[:n] = 2 * np.round(phases[:n] / 2 / step) * step
+    if how.get("outputs") == "ideal":
+        found[2 * n :] = phases[2 * n :]
+    return found
+
+
 def real_phases(plan, phases, chip, section, bits):
     turn = 2 * np.pi
-    if section["setting"] == "tuning_bits":
-        step = turn / 2**bits
-        phases = np.mod(np.round(phases / step) * step, turn)
+    phases = driven_phases(plan, phases, section, bits)
     heat = section["crosstalk"]
     if heat != "ideal":
         step, port = shifter_places(plan)
@@ -80,5 +92,7 @@ def chain(plan, phases, chip, section, bits):
         cell = np.eye(plan.ports, dtype=complex)
         places = np.ix_([plan.upper[e], plan.lower[e]], [plan.upper[e], plan.lower[e]])
         cell[places] = splitter**2 * np.array(second) @ inner @ np.array(first) @ outer
+        if section["setting"] not in ("ideal", "tuning_bits") and section["setting"].get("arms") == "both":
+            cell[places] *= np.exp(-0.5j * (driven_phases(plan, phases, section, bits)[e] - phases[e]))
         total = cell @ total
     return np.diag(shifter * np.exp(1j * real[2 * count :])) @ total

@@ -96,9 +96,10 @@ def reference_tiles(weights, tiles, engines, section, bits):
 
 @pytest.mark.parametrize("meshes", [1, 2])
 @pytest.mark.parametrize("kind", ["rectangular", "triangular"])
-@pytest.mark.parametrize("one", ["all", "phase_error", "splitter_error", "path_losses", "crosstalk", "setting"])
+@pytest.mark.parametrize("one", ["all", "phase_error", "splitter_error", "path_losses", "crosstalk", "setting", "both arms"])
 def test_tiles_of_meshes_are_those_of_dense_optics(meshes, kind, one):
-    section = WRONG if one == "all" else {**IDEAL, one: WRONG[one]}
+    both = {"arms": "both", "outputs": "ideal"}
+    section = {**WRONG, "setting": both} if one == "both arms" else WRONG if one == "all" else {**IDEAL, one: WRONG[one]}
     device = engine(
         "coherent_mzi_56", engine__mesh=kind, engine__meshes=meshes, engine__count=2, tuning__bits=6, imperfections=section
     )

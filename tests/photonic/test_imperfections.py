@@ -36,6 +36,9 @@ EACH = {
     "nothing": Imperfections(),
     "phase error": Imperfections(phase_error=PhaseError(0.2)),
     "quantisation": Imperfections(phase_quantisation=PhaseQuantisation(4)),
+    "two turns": Imperfections(phase_quantisation=PhaseQuantisation(5, full_scale_rad=4 * pi)),
+    "inner phases": Imperfections(phase_quantisation=PhaseQuantisation(4, outputs=False)),
+    "both arms": Imperfections(phase_quantisation=PhaseQuantisation(4, arms="both", outputs=False)),
     "splitter angle": Imperfections(splitter_error=SplitterError(0.1)),
     "splitter amplitude": Imperfections(splitter_error=SplitterError(0.05, of="amplitude")),
     "splitter loss": Imperfections(insertion_loss=InsertionLoss(splitter_db=0.4)),
@@ -47,6 +50,9 @@ EACH = {
     "drift": Imperfections(drift=Drift(0.05)),
     "stuck": Imperfections(stuck=StuckShifters(0.5)),
     "all": Imperfections(PhaseError(0.2), PhaseQuantisation(5), SplitterError(0.1), LOSS, HEAT, Drift(0.05), StuckShifters(0.2)),
+    "all, both arms": Imperfections(
+        PhaseError(0.2), PhaseQuantisation(5, 7.0, arms="both"), SplitterError(0.1), LOSS, HEAT, Drift(0.05), StuckShifters(0.2)
+    ),
 }
 
 
@@ -73,10 +79,20 @@ def reference(made):
     loss = InsertionLoss() if isinstance(faults.insertion_loss, Ideal) else faults.insertion_loss
     sizes = [made.mesh.theta, made.mesh.phi, made.mesh.output_phase]
     phases = [float(x) for part in sizes for x in part]
+    programmed, both = list(phases), False
     if not isinstance(faults.phase_quantisation, Ideal):
-        step = 2 * pi / 2**faults.phase_quantisation.bits
-        phases = [round(x / step) * step for x in phases]
+        steps = faults.phase_quantisation
+        step, both = steps.full_scale_rad / 2**steps.bits, steps.arms == "both"
+        driven = [round(x / step) * step for x in phases]
+        if both:
+            driven[:n] = [2 * round(x / 2 / step) * step for x in phases[:n]]
+        if steps.full_scale_rad != 2 * pi:  # the highest code is beyond a turn
+            driven = [step * round((x % (2 * pi)) / step) for x in phases]
+            if both:
+                driven[:n] = [2 * step * round((x / 2 % (2 * pi)) / step) for x in phases[:n]]
+        phases = [*driven[: 2 * n], *(driven if steps.outputs else phases)[2 * n :]]
     phases = [x if np.isnan(s) else s for x, s in zip(phases, made.chip.stuck, strict=True)]
+    common = [np.exp(-0.5j * (x - y)) if both else 1.0 for x, y in zip(phases[:n], programmed, strict=False)]
     if not isinstance(faults.crosstalk, Ideal):
         phases = heated([x % (2 * pi) for x in phases], plan, faults.crosstalk)
     shift = made.chip.phase_errors + made._drifted
@@ -98,6 +114,7 @@ def reference(made):
                 steps.append(
                     kept(loss.splitter_db) * np.array([[cos(angle), 1j * np.sin(angle)], [1j * np.sin(angle), cos(angle)]])
                 )
+            steps.append(common[e] * np.eye(2))
             for step in steps:
                 matrix = on(plan.ports, plan.upper[e], plan.lower[e], step) @ matrix
         matrix = ways @ matrix
@@ -306,6 +323,20 @@ def test_matrix_error_against_phase_bits(bits):
     assert np.sqrt(np.mean(squares)) == pytest.approx(sqrt(expected), rel=0.04)
 
 
+def test_both_arms_turn_opposite_ways():
+    """Arms of an MZI at ±θ/2 rounded and the mean that was designed in: no light meets a common phase of rounding."""
+    grid = PhaseQuantisation(3, arms="both", outputs=False)
+    mesh = Mesh.random(layout("rectangular", 2), seed=5)
+    theta, phi = mesh.theta[0], mesh.phi[0]
+    arm, outer = (round(x / grid.step_rad) * grid.step_rad for x in (theta / 2, phi))
+    splitter = np.array([[1, 1j], [1j, 1]]) / sqrt(2)
+    arms = np.exp(0.5j * theta) * np.diag([np.exp(1j * arm), np.exp(-1j * arm)])
+    expected = np.diag(np.exp(1j * mesh.output_phase)) @ splitter @ arms @ splitter @ np.diag([np.exp(1j * outer), 1])
+    made = fabricate(mesh, Imperfections(phase_quantisation=grid), seed=0)
+    np.testing.assert_allclose(made.matrix(), expected, atol=1e-14)
+    assert np.abs(made.matrix() - mesh.matrix()).max() > 0.05
+
+
 # --- heat and loss --------------------------------------------------------------------------------------------------------------
 
 
@@ -389,9 +420,12 @@ def test_fabricated_meshes_in_an_engine():
         (lambda: PhaseError(float("nan")), "sigma_rad"),
         (lambda: PhaseQuantisation(0), "bits: expected ≥ 1, got 0"),
         (lambda: PhaseQuantisation(33), "bits: expected at most 32, got 33"),
+        (lambda: PhaseQuantisation(4, full_scale_rad=3.0), "full_scale_rad: expected a finite number ≥ 6.28319, got 3.0"),
+        (lambda: PhaseQuantisation(4, arms="two"), "arms: unknown name 'two'; known: both, one"),
+        (lambda: PhaseQuantisation(4, outputs=1), "outputs: expected True or False, got 1"),
         (lambda: StuckShifters(1.5), "share: expected 0 to 1, got 1.5"),
         (lambda: StuckShifters(0.5, 7.0), "phase_rad: expected 0 to below 2π, got 7.0"),
-        (lambda: SplitterError(0.1, of="power"), "of: expected 'angle' or 'amplitude', got 'power'"),
+        (lambda: SplitterError(0.1, of="power"), "of: unknown name 'power'; known: amplitude, angle"),
         (lambda: InsertionLoss(crossing_db=-0.1), "crossing_db"),
         (lambda: InsertionLoss(dummy_shifters=1), "dummy_shifters: expected True or False, got 1"),
         (lambda: ExponentialKernel(2.0, 1.0), "strength: expected 0 to 1, got 2.0"),

@@ -186,15 +186,15 @@ def test_a_mesh_keeps_its_own_phases():
     [
         (lambda: layout("rectangle", 4), "mesh: unknown name 'rectangle'; did you mean 'rectangular'"),
         (lambda: layout("butterfly", 6), "ports: a butterfly has a power of two, got 6"),
-        (lambda: layout("rectangular", 0), "ports: expected an integer ≥ 1, got 0"),
-        (lambda: layout("rectangular", True), "ports: expected an integer ≥ 1, got True"),
+        (lambda: layout("rectangular", 0), "ports: expected an integer from 1 to 65536, got 0"),
+        (lambda: layout("rectangular", True), "ports: expected an integer from 1 to 65536, got True"),
         (lambda: MeshLayout("own", 3, [0], [0], [0]), "layout: expected 0 ≤ upper < lower < 3 for every MZI"),
         (lambda: MeshLayout("own", 3, [0, 1], [1, 2], [0, 0]), "layout: two MZIs of one column share a port"),
         (lambda: MeshLayout("own", 3, [0, 1], [1, 2], [1, 0]), "column: expected numbers ≥ 0 that never fall"),
         (lambda: MeshLayout("own", 3, [0], [1, 2], [0]), "layout: 1 upper ports, 2 lower ports, 1 columns"),
         (lambda: MeshLayout("own", 3, [0.0], [1], [0]), r"upper: expected integers, one an MZI, got float64 of shape \(1,\)"),
         (lambda: Mesh(layout("rectangular", 2), [], [0], [0, 0]), r"theta: expected shape \(1,\), got \(0,\)"),
-        (lambda: Mesh(layout("rectangular", 2), [np.nan], [0], [0, 0]), "theta: expected finite phases, got nan"),
+        (lambda: Mesh(layout("rectangular", 2), [np.nan], [0], [0, 0]), "theta: expected finite numbers, got nan"),
         (
             lambda: Mesh.random(layout("rectangular", 2), seed=1).with_phases(psi=[0]),
             "phases: expected theta, phi, output_phase, got 'psi'",
@@ -205,7 +205,7 @@ def test_a_mesh_keeps_its_own_phases():
         ),
         (
             lambda: Mesh.random(layout("rectangular", 2), seed=1).apply(["a", "b"]),
-            "vectors: expected numbers of at most double precision",
+            "vectors: expected numbers, got <U1",
         ),
         (
             lambda: propagate(layout("rectangular", 2), np.eye(2), [1, 1], [1, 1]),

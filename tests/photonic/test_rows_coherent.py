@@ -22,9 +22,14 @@ import numpy as np
 import pytest
 import torch
 from mesh_reference import haar
-from vowel_networks import (
+
+import hwsim
+from photonic.decomposition import decompose
+from photonic.fabrication import fabricate
+from photonic.imperfections import Imperfections, PhaseQuantisation
+from photonic.svd_engine import SvdEngine
+from photonic.vowels import (
     CORNERS,
-    FILE,
     Errors,
     _Absorbed,
     absorbed,
@@ -34,15 +39,11 @@ from vowel_networks import (
     encoded,
     engines,
     ideal,
+    lines,
     samples,
     splits,
     train,
 )
-
-import hwsim
-from photonic.decomposition import decompose
-from photonic.mesh import propagate
-from photonic.svd_engine import SvdEngine
 
 CASES = {"digital": None, "ideal": "ideal", "paper": Errors(), "heat 0.002": Errors(heat=0.002), "heat 0.01": Errors(heat=0.01)}
 ON_CHIP, GAP = 0.767, 0.917 - 0.767
@@ -163,7 +164,7 @@ def test_choice_of_vowels():
     """Linear discriminants of nine coefficients, ten random halves each: what sets of four vowels differ in."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    words = sorted({line.rsplit(",", 1)[1] for line in FILE.read_text().splitlines() if not line.startswith("#")} - {"Class"})
+    words = sorted({line.rsplit(",", 1)[1] for line in lines()} - {"Class"})
     means = {}
     for vowels in combinations(words, 4):
         _, coefficients, classes = samples(vowels)
@@ -207,24 +208,20 @@ def test_error_against_phase_bits(bits):
 
     An MZI is a rotation by α = θ/2 behind a phase φ, [[e^{iφ}·sin α, cos α], [e^{iφ}·cos α, −sin α]] (W. R. Clements et al.,
     Optica 3(12), 1460, 2016), as if both arms were driven, by ±α: α and φ are rounded to steps of 2π/2^bits, output phases are
-    not. An error of α turns two amplitudes, one of φ a single one: for small steps 84 squares of step²/12, over 8. What
-    ``PhaseQuantisation`` rounds is what this package drives, θ of one arm, φ and output phases: 64 squares.
+    not. An error of α turns two amplitudes, one of φ a single one: for small steps 84 squares of step²/12, over 8. Of θ on one
+    arm, φ and output phases there are 64 (``test_imperfections``).
     """
-    step = 2 * np.pi / 2**bits
+    grid = PhaseQuantisation(bits, arms="both", outputs=False)
     errors = []
     for seed in range(150):
         unitary = haar(8, seed)
         mesh = decompose(unitary)
         assert mesh.layout.mzis == 28
         assert np.linalg.norm(mesh.matrix() - unitary) / np.linalg.norm(unitary) < 1e-14
-        alpha, phi = (step * np.rint(phases / step) for phases in (mesh.theta / 2, mesh.phi))
-        s, c, z = np.sin(alpha), np.cos(alpha), np.exp(1j * phi)
-        common = 1j * np.exp(0.5j * mesh.theta)
-        cells = common[:, None, None] * np.stack([np.stack([z * s, c], -1), np.stack([z * c, -s + 0j], -1)], -2)
-        coarse = propagate(mesh.layout, cells, np.exp(1j * mesh.output_phase), np.eye(8))
+        coarse = fabricate(mesh, Imperfections(phase_quantisation=grid), seed=0).matrix()
         errors.append(np.linalg.norm(coarse - unitary) / np.linalg.norm(unitary))
     mean, spread = np.mean(errors), np.std(errors)
     print(f"{bits} bits: {mean:.4f} ± {spread:.4f}, published {PUBLISHED[bits]}")
     assert mean == pytest.approx(PUBLISHED[bits], rel=0.04)
     if bits >= 6:
-        assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.sqrt(84 / 8 / 12) * step, rel=0.04)
+        assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.sqrt(84 / 8 / 12) * grid.step_rad, rel=0.04)

@@ -36,6 +36,7 @@ FAULTS = {
     "splitters": Imperfections(splitter_error=SplitterError(0.1)),
     "loss": Imperfections(splitter_error=SplitterError(0.1), insertion_loss=InsertionLoss(0.3, 0.5)),
     "bits": Imperfections(phase_quantisation=PhaseQuantisation(4)),
+    "both arms": Imperfections(phase_quantisation=PhaseQuantisation(4, arms="both", outputs=False)),
     "crosstalk": Imperfections(crosstalk=ThermalCrosstalk(ExponentialKernel(0.1, 100.0), 100.0, 50.0)),
     "stuck": Imperfections(stuck=StuckShifters(0.3)),
     "drift": Imperfections(drift=Drift(0.3)),

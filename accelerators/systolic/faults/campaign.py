@@ -6,7 +6,7 @@ The trials, their looks and intervals are those of ``hwsim.faults``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from accelerators.systolic.cycle import Fault, registers
 from accelerators.systolic.faults.unit import FaultyArrayUnit
 from hwsim.faults.campaign import fingerprint_of, hash_of
+from hwsim.faults.machines import MapSubject, checked_scenarios
 from hwsim.faults.network import MapOutcome, NetworkUnderTest, refusing_data
 from hwsim.faults.statistics import MeanMethod
 from hwsim.faults.trials import TrialCampaign
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 KINDS = ("stuck_at_0", "stuck_at_1")
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class ArrayFaults:
     """Stuck bits in the registers of an array: so many, each bit of each register as likely as any other, none twice.
@@ -120,18 +123,12 @@ class ArrayUnderTest(NetworkUnderTest):
             unit.faults = ()
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What workers need."""
-
+@dataclass(frozen=True, kw_only=True)
+class _Subject(MapSubject):
     emulation: Emulation
     inputs: Any
     labels: Any
     batch: int
-    scenarios: tuple[tuple[str, ArrayFaults], ...]
-    seed: int
-    single: None = None
-    protections: tuple[()] = ()
 
     def network(self) -> ArrayUnderTest:
         return ArrayUnderTest(self.emulation, self.inputs, self.labels, batch=self.batch)
@@ -177,34 +174,25 @@ class ArrayCampaign(TrialCampaign):
 
         if not isinstance(device, SystolicArray):
             raise InputError(f"device: expected a systolic array, got {type(device).__name__}")
-        if not isinstance(faults, Mapping) or not faults:
-            raise InputError("faults: expected named scenarios of ArrayFaults, got none")
-        for name, some in faults.items():
-            if not isinstance(some, ArrayFaults):
-                raise InputError(
-                    f"faults: {name}: expected ArrayFaults, got {type(some).__name__}; what given faults do shows one run with "
-                    "FaultyArrayUnit"
-                )
+        hint = "; what given faults do shows one run with FaultyArrayUnit"
+        scenarios = checked_scenarios(faults, ArrayFaults, hint)
         chosen = array_recipe(device.spec, numerics.get_recipe(recipe or device.spec.default_recipe))
         emulation = numerics.emulate(module, chosen, matrix_unit=FaultyArrayUnit(device.spec)).eval()
         inputs, labels = data if isinstance(data, tuple | list) and len(data) == 2 else (data, None)
         if any(scaling.update == "static" for scaling in emulation.recipe.scaling.values()):
             with refusing_data(inputs):
                 numerics.calibrate(emulation, [inputs])
-        subject = _Subject(emulation, inputs, labels, batch, tuple(faults.items()), seed)
+        subject = _Subject(emulation=emulation, inputs=inputs, labels=labels, batch=batch, scenarios=scenarios, seed=seed)
         super().__init__(subject, margin=margin, confidence=confidence, first=first, maximum=maximum, interval=interval)
         array, widths = device.spec.array, register_widths(FaultyArrayUnit(device.spec), emulation.recipe)
         for _, some in subject.scenarios:
             some.draw(widths, rows=array.rows, columns=array.columns, seed=0)
 
     def _described(self) -> dict[str, Any]:
-        subject = self.subject
-        return {
-            "model": fingerprint_of(subject.emulation),
-            "recipe": subject.emulation.recipe.name,
-            "data": hash_of([subject.inputs, subject.labels]),
-            "metric": "accuracy",
-            "faults": {name: asdict(some) for name, some in subject.scenarios},
-            "protections": [],
-            "batch": subject.batch,
-        }
+        subject: _Subject = self.subject
+        return subject.described(
+            model=fingerprint_of(subject.emulation),
+            recipe=subject.emulation.recipe.name,
+            data=hash_of([subject.inputs, subject.labels]),
+            batch=subject.batch,
+        )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from accelerators.systolic.mapping import ORDER_NAMES, Shape, shape_of
+from hwsim.views.display import displayed
 from numerics.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _INDEXED = {"input": (0, 2), "weight": (2, 1), "output": (0, 1)}
 """Rows and columns of a buffer's tiles, as numbers of m, n and k."""
 
 
+@displayed
 class Held(NamedTuple):
     """A word while it holds an element.
 
@@ -46,6 +48,7 @@ class Held(NamedTuple):
     position: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Buffer:
     """One buffer as a mapping uses it.
@@ -65,6 +68,7 @@ class Buffer:
     absent: bool = False
 
 
+@displayed
 @dataclass(frozen=True)
 class TileLayout:
     """The tiles of one operator and their places.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerators.systolic.emulation import as_products, widened
 from accelerators.systolic.spec import SystolicSpec
+from hwsim.views.display import displayed
 
 if TYPE_CHECKING:
     from accelerators.systolic.device import SystolicArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numerics.formats import Format
 
 
+@displayed
 @dataclass
 class FaultyArrayUnit:
     """A device's array with permanent faults, or with flips in every product: ``matrix_unit`` of ``numerics.emulate``.

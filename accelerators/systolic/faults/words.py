@@ -11,6 +11,7 @@ import numpy as np
 from accelerators.systolic.cycle import _code_bits
 from accelerators.systolic.faults.sums import STUCK_0, STUCK_1, Side, Stored, Strike
 from accelerators.systolic.faults.tile_layout import TileLayout
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 STUCK = {"stuck_at_0": STUCK_0, "stuck_at_1": STUCK_1}
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class BufferFault:
     """A stuck bit in one word of a buffer.
@@ -45,6 +47,7 @@ class BufferFault:
             raise unknown_name("buffer", self.buffer, ("input", "weight", "output"))
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class LineFault:
     """A stuck bit in the wires that bring an operand into the array and on through one of its rows or columns.

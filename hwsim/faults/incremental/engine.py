@@ -10,6 +10,7 @@ import numpy as np
 from hwsim.faults.incremental import layout
 from hwsim.faults.incremental.program import Compiler
 from hwsim.faults.incremental.recording import Unsupported
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError
 from numerics.formats import FixedFormat, IntFormat
 
@@ -26,6 +27,7 @@ FAULTS_A_THREAD = 256
 _CHECKED_IMAGES = 4
 
 
+@displayed
 @dataclass(frozen=True)
 class IncrementalSite:
     """An operand whose codes can be faulty.
@@ -46,6 +48,7 @@ class IncrementalSite:
     bits: int
 
 
+@displayed
 @dataclass(frozen=True)
 class SiteFaults:
     """Faults, each in one operand of one image: a code c of an element is read as ((c ⊕ flip) ∧ ¬clear) ∨ set.
@@ -90,6 +93,7 @@ class SiteFaults:
         return int(self.site.size)
 
 
+@displayed
 @dataclass(frozen=True)
 class Outcomes:
     """What faults made of the outputs.
@@ -109,6 +113,7 @@ class Outcomes:
     refused: NDArray[np.bool_]
 
 
+@displaying("sites", "own_order")
 class Incremental:
     """An emulated network whose faults are run on what they change.
 

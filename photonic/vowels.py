@@ -9,25 +9,45 @@ Two networks, both of 4 neurons and 4 classes, as many as the chip has modes:
 
 [S] does not say which four vowels, how coefficients are scaled, the absorber's transmission without light (here 0.1), nor how it
 was trained. Figures of its chip: phases set to σ ≈ 5·10⁻³ rad by 16-bit drivers, photodetection noise of σ ≈ 0.1 %, thermal
-crosstalk, of which it gives no number.
+crosstalk, of which it gives no number. The samples are those of D. Deterding, "Speaker normalisation for automatic speech
+recognition", PhD thesis, Cambridge, 1989.
+
+>>> found = accuracies("random", "field", 2, {"digital": None, "the paper's": Errors()}, restarts=1, steps=100)
+>>> [len(values) for values in found.values()]
+[2, 2]
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import resources
 from math import e
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
-from scipy.special import wrightomega
 
+from numerics._fields import check_integer
+from numerics.errors import InputError
+from photonic._numbers import number, one_of
 from photonic.detection import Converter, Homodyne, Modulator, Receiver, ThermalNoise
 from photonic.fabrication import fabricate
 from photonic.imperfections import ExponentialKernel, Ideal, Imperfections, PhaseError, PhaseQuantisation, ThermalCrosstalk
-from photonic.svd_engine import SvdEngine
+from photonic.mesh import Mesh
+from photonic.svd_engine import LinearMesh, SvdEngine, SvdTile
 
-FILE = Path(__file__).parent / "data" / "vowel_deterding.csv"
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Indices = npt.NDArray[np.int64]
+
+Kind = Literal["intensity", "field"]
+How = Literal["random", "speakers"]
+"""Halves of the samples at random, or without a speaker in both."""
+
 CORNERS = ("hid", "hAd", "had", "hud")
 """Of the vowel chart, which is why they were taken: those of heed, had, hard and who'd in the file's spelling."""
 SIZE, DARK = 4, 0.1
@@ -35,20 +55,38 @@ PHASE_RAD, DETECTION, DRIVER_BITS = 5e-3, 1e-3, 16
 OHM, BANDWIDTH_HZ, RESPONSIVITY = 50.0, 1e9, 1.0
 
 
+def lines() -> list[str]:
+    """The file of the samples, without its comments: a head, and a line for each of 990."""
+    text = resources.files("photonic").joinpath("data/vowel_deterding.csv").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
 @cache
-def samples(vowels=CORNERS):
-    """(speakers, coefficients (samples, 9), classes): the speaker, the first column, is for splitting alone."""
-    lines = [line.split(",") for line in FILE.read_text().splitlines() if not line.startswith("#")]
-    head, rows = lines[0], [row for row in lines[1:] if row[-1] in vowels]
-    assert head == ["V1", *(f"V{k}" for k in range(2, 11)), "Class"]
+def samples(vowels: tuple[str, ...] = CORNERS) -> tuple[Indices, Floats, Indices]:
+    """(speakers, coefficients (samples, 9), classes): the speaker, the first column, is for splitting alone.
+
+    Raises:
+        InputError: a vowel that is not there.
+    """
+    table = [line.split(",") for line in lines()]
+    for vowel in vowels:
+        one_of("vowels", vowel, sorted({row[-1] for row in table[1:]}))
+    rows = [row for row in table[1:] if row[-1] in vowels]
     speakers = np.array([int(row[0]) for row in rows])
     coefficients = np.array([[float(value) for value in row[1:10]] for row in rows])
     return speakers, coefficients, np.array([vowels.index(row[10]) for row in rows])
 
 
-def splits(how, count, *, seed=0):
+def splits(how: How, count: int, *, seed: int = 0) -> Iterator[tuple[Indices, Indices]]:
     """(training, test) indices. ``random``: 180 and 180. ``speakers``: 180 of eight speakers, all 168 of the other seven; 180 and
-    180 cannot be had without a speaker in both, since each has 24 samples."""
+    180 cannot be had without a speaker in both, since each has 24 samples.
+
+    Raises:
+        InputError: another ``how``, no splits, a seed that is no integer ≥ 0.
+    """
+    one_of("how", how, get_args(How))
+    check_integer("count", count, 1)
+    check_integer("seed", seed, 0)
     speakers, rng = samples()[0], np.random.default_rng(seed)
     for _ in range(count):
         if how == "random":
@@ -59,67 +97,84 @@ def splits(how, count, *, seed=0):
             yield rng.permutation(np.flatnonzero(mine))[:180], np.flatnonzero(~mine)
 
 
-def absorbed(intensity):
+def absorbed(intensity: Floats) -> Floats:
     """Light behind a saturable absorber, in units of 1/(σ·τ): u·T with u = ½·ln(T/T₀)/(1 − T) ([S], equation 1; A. C. Selden,
     Br. J. Appl. Phys. 18, 743, 1967), which Wright's ω solves: u·T = ½·ω(ln(2·T₀·u) + 2u)."""
+    from scipy.special import wrightomega
+
     with np.errstate(divide="ignore"):
-        return wrightomega(np.log(2 * DARK * intensity) + 2 * intensity) / 2
+        return np.asarray(wrightomega(np.log(2 * DARK * intensity) + 2 * intensity) / 2, np.float64)
 
 
 class _Absorbed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, intensity):
+    def forward(ctx: Any, intensity: Any) -> Any:
         out = torch.from_numpy(absorbed(intensity.numpy()))
         ctx.save_for_backward(intensity, out)
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, *gradients: Any) -> Any:
         intensity, out = ctx.saved_tensors
-        return gradient * out / (1 + 2 * out) * (1 / intensity + 2)
+        return gradients[0] * out / (1 + 2 * out) * (1 / intensity + 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
-    """Trained: ``first`` (4, inputs), ``second`` (4, hidden), ``inputs`` (inputs, samples) for all samples of its split."""
+    """A trained network.
 
-    kind: str
-    first: np.ndarray
-    second: np.ndarray
-    inputs: np.ndarray
-    training: np.ndarray
-    test: np.ndarray
+    Attributes:
+        kind: ``intensity`` or ``field``.
+        first: (4, inputs).
+        second: (4, hidden).
+        inputs: (inputs, samples) of all samples.
+        training, test: indices of its split.
+    """
+
+    kind: Kind
+    first: Floats
+    second: Floats
+    inputs: Floats
+    training: Indices
+    test: Indices
 
 
-Layer = Callable[[np.ndarray], np.ndarray]
+Layer = Callable[["Floats"], "Floats"]
 """(inputs, batch) to what detectors say, (4, batch): intensities or fields."""
 
 
-def hidden(kind, seen):
+def hidden(kind: Kind, seen: Floats) -> Floats:
     """What goes into the second layer."""
     if kind == "intensity":
         return np.sqrt(absorbed(np.maximum(seen, 0)))
     return np.concatenate([np.tanh(seen), np.ones((1, seen.shape[1]))])
 
 
-def accuracy(network, layers, where):
+def accuracy(network: Network, layers: list[Layer], where: Indices) -> float:
     """Of two layers on the samples ``where``."""
     out = layers[1](hidden(network.kind, layers[0](network.inputs[:, where])))
     return float((out.argmax(axis=0) == samples()[2][where]).mean())
 
 
-def encoded(kind, coefficients, training):
+def encoded(kind: Kind, coefficients: Floats, training: Indices) -> Floats:
     """(inputs, samples), scaled by the training samples alone."""
     if kind == "intensity":
         four = coefficients[:, :SIZE]
         low, high = four[training].min(axis=0), four[training].max(axis=0)
-        return np.clip((four - low) / (high - low), 0, 1).T
+        return np.asarray(np.clip((four - low) / (high - low), 0, 1).T)
     mean, spread = coefficients[training].mean(axis=0), coefficients[training].std(axis=0)
     return np.concatenate([((coefficients - mean) / spread).T, np.ones((1, len(coefficients)))])
 
 
-def train(kind, how, count, *, seed=0, restarts=4, steps=300):
-    """``count`` networks, one for each split: all at once, each the best on its training samples of ``restarts``."""
+def train(kind: Kind, how: How, count: int, *, seed: int = 0, restarts: int = 4, steps: int = 300) -> list[Network]:
+    """``count`` networks, one for each split: all at once, each the best on its training samples of ``restarts``.
+
+    Raises:
+        InputError: as ``splits``; another kind, no restarts or steps.
+    """
+    one_of("kind", kind, get_args(Kind))
+    check_integer("restarts", restarts, 1)
+    check_integer("steps", steps, 1)
     _, coefficients, classes = samples()
     parts = list(splits(how, count, seed=seed))
     everything = [encoded(kind, coefficients, training) for training, _ in parts]
@@ -127,8 +182,8 @@ def train(kind, how, count, *, seed=0, restarts=4, steps=300):
     x = torch.from_numpy(chosen).repeat_interleave(restarts, 0)
     labels = torch.from_numpy(np.stack([classes[training] for training, _ in parts])).repeat_interleave(restarts, 0)
     generator = torch.Generator().manual_seed(seed)
-    inputs, between = (SIZE, SIZE) if kind == "intensity" else (10, SIZE + 1)
-    first = torch.randn(len(x), SIZE, inputs, generator=generator, dtype=torch.float64) / 2
+    wide, between = (SIZE, SIZE) if kind == "intensity" else (10, SIZE + 1)
+    first = torch.randn(len(x), SIZE, wide, generator=generator, dtype=torch.float64) / 2
     second = torch.randn(len(x), SIZE, between, generator=generator, dtype=torch.float64) / 2
     weights = [first.requires_grad_(), second.requires_grad_()]
     decay = 0.0 if kind == "intensity" else 1e-3
@@ -138,7 +193,7 @@ def train(kind, how, count, *, seed=0, restarts=4, steps=300):
         optimizer.zero_grad()
         seen = weights[0] @ x
         if kind == "intensity":
-            light = _Absorbed.apply(seen.square() + 1e-9)
+            light: Any = _Absorbed.apply(seen.square() + 1e-9)
             out = (weights[1] @ light.sqrt()).square()
         else:
             out = weights[1] @ torch.cat([torch.tanh(seen), torch.ones_like(seen[:, :1])], 1)
@@ -148,30 +203,33 @@ def train(kind, how, count, *, seed=0, restarts=4, steps=300):
         rate.step()
     best = loss.detach().reshape(count, restarts).argmin(1) + restarts * torch.arange(count)
     found = [w.detach()[best].numpy() for w in weights]
-    return [Network(kind, *pair, x, *part) for *pair, x, part in zip(*found, everything, parts, strict=True)]
+    return [
+        Network(kind, first, second, inputs, *part)
+        for first, second, inputs, part in zip(found[0], found[1], everything, parts, strict=True)
+    ]
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------------------
 
 
-def digital(network):
+def digital(network: Network) -> list[Layer]:
     """Both layers in double precision."""
 
-    def layer(matrix) -> Layer:
+    def layer(matrix: Floats) -> Layer:
         return lambda x: (matrix @ x) ** 2 if network.kind == "intensity" else matrix @ x
 
     return [layer(network.first), layer(network.second)]
 
 
-def engines(network):
+def engines(network: Network) -> list[SvdEngine]:
     """Both matrices on triangles of 4 modes, as on the chip."""
     return [SvdEngine.program(matrix, size=SIZE, mesh="triangular") for matrix in (network.first, network.second)]
 
 
-def ideal(network):
+def ideal(network: Network) -> list[Layer]:
     """Both layers on meshes without errors."""
 
-    def layer(engine) -> Layer:
+    def layer(engine: SvdEngine) -> Layer:
         return lambda x: np.abs(engine.apply(x)) ** 2 if network.kind == "intensity" else engine.apply(x).real
 
     return [layer(engine) for engine in engines(network)]
@@ -181,7 +239,14 @@ def ideal(network):
 class Errors:
     """Of the chip; by default those that [S] has numbers for.
 
-    ``heat``: share of a heater's phase that a shifter one pitch away gets, falling by e with each further pitch.
+    Attributes:
+        phase_rad: standard deviation of each phase.
+        detection: noise over the largest result.
+        bits: of the converters that drive phases and modulators.
+        heat: share of a heater's phase that a shifter one pitch away gets, falling by e with each further pitch.
+
+    Raises:
+        InputError: a number out of range.
     """
 
     phase_rad: float = PHASE_RAD
@@ -189,25 +254,37 @@ class Errors:
     bits: int = DRIVER_BITS
     heat: float = 0.0
 
+    def __post_init__(self) -> None:
+        number("phase_rad", self.phase_rad)
+        number("detection", self.detection, above=True)
+        check_integer("bits", self.bits, 2)
+        number("heat", self.heat)
+
     @property
-    def imperfections(self):
+    def imperfections(self) -> Imperfections:
+        """Of a mesh."""
         heat = ThermalCrosstalk(ExponentialKernel(min(self.heat * e, 1.0), 1.0), 1.0, 1.0) if self.heat else Ideal()
         return Imperfections(PhaseError(self.phase_rad), PhaseQuantisation(self.bits), crosstalk=heat)
 
 
-def fabricated(engine, errors, seed):
+def fabricated(engine: SvdEngine, errors: Errors, seed: int) -> SvdEngine:
     """Meshes and attenuators, MZIs as well (a = sin θ/2), with phases that are off."""
-    made = engine.with_meshes(lambda mesh, number: fabricate(mesh, errors.imperfections, seed=100 * seed + number))
+
+    def made_of(mesh: LinearMesh, which: int) -> LinearMesh:
+        assert isinstance(mesh, Mesh)
+        return fabricate(mesh, errors.imperfections, seed=100 * seed + which)
+
+    made = engine.with_meshes(made_of)
     rng = np.random.default_rng([seed, 1])
 
-    def turned(tile):
+    def turned(tile: SvdTile) -> SvdTile:
         off = errors.phase_rad * rng.standard_normal(engine.size)
         return replace(tile, attenuation=np.abs(np.sin(np.arcsin(tile.attenuation) + off / 2)))
 
     return replace(made, tiles=tuple(tuple(turned(tile) for tile in row) for row in made.tiles))
 
 
-def chip(network, errors, seed):
+def chip(network: Network, errors: Errors, seed: int) -> list[Layer]:
     """Both layers with converters, fabricated meshes and detectors: thermal noise of ``errors.detection`` of what is largest in
     training, where the scale of inputs is taken as well."""
     plain, ins = engines(network), [network.inputs[:, network.training]]
@@ -218,7 +295,7 @@ def chip(network, errors, seed):
     ]
 
 
-def _detected(kind, engine, made, errors, given, seed) -> Layer:
+def _detected(kind: Kind, engine: SvdEngine, made: SvdEngine, errors: Errors, given: Floats, seed: int) -> Layer:
     thermal = ThermalNoise(OHM)
     receiver = Receiver(RESPONSIVITY, BANDWIDTH_HZ, thermal=thermal)
     deviation = np.sqrt(thermal.density_a2_per_hz * BANDWIDTH_HZ)
@@ -232,7 +309,7 @@ def _detected(kind, engine, made, errors, given, seed) -> Layer:
         power_w = np.sqrt(2) * deviation / (errors.detection * RESPONSIVITY * amplitude)
     modulator = Modulator(power_w, dac=converter)
 
-    def layer(x):
+    def layer(x: Floats) -> Floats:
         light = made.apply(modulator.modulate(x / largest).field) * largest
         if kind == "intensity":
             seen = receiver.currents(np.abs(light / (engine.gain * largest)) ** 2, seed=seed) / (RESPONSIVITY * power_w)
@@ -243,11 +320,38 @@ def _detected(kind, engine, made, errors, given, seed) -> Layer:
     return layer
 
 
-def accuracies(how, kind, count, cases, *, seed=0, restarts=4):
-    """Case → (count,) accuracies on test samples; cases: name → None (digital), ``ideal``, or Errors."""
-    found = {name: [] for name in cases}
-    for number, network in enumerate(train(kind, how, count, seed=seed, restarts=restarts)):
+def accuracies(
+    how: How,
+    kind: Kind,
+    count: int,
+    cases: Mapping[Any, Errors | Literal["ideal"] | None],
+    *,
+    seed: int = 0,
+    restarts: int = 4,
+    steps: int = 300,
+) -> dict[Any, Floats]:
+    """Case → (count,) accuracies on test samples.
+
+    Args:
+        how: samples are split.
+        kind: of network.
+        count: of splits; each has a network and a chip of its own.
+        cases: name → None (digital), ``ideal`` meshes, or errors of a chip.
+        seed: of splits and first weights.
+        restarts, steps: of training.
+
+    Raises:
+        InputError: as ``train``; a case that is none.
+    """
+    for name, case in cases.items():
+        if not (case is None or case == "ideal" or isinstance(case, Errors)):
+            raise InputError(f"cases: {name}: expected None, 'ideal' or Errors, got {type(case).__name__}")
+    found: dict[Any, list[float]] = {name: [] for name in cases}
+    for which, network in enumerate(train(kind, how, count, seed=seed, restarts=restarts, steps=steps)):
         for name, case in cases.items():
-            layers = digital(network) if case is None else ideal(network) if case == "ideal" else chip(network, case, number)
+            if isinstance(case, Errors):
+                layers = chip(network, case, which)
+            else:
+                layers = digital(network) if case is None else ideal(network)
             found[name].append(accuracy(network, layers, network.test))
     return {name: np.array(values) for name, values in found.items()}
