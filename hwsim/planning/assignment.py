@@ -267,6 +267,9 @@ def assign(
             minimised that is not known, an unknown objective or search, a deadline that is no positive number.
     """
     networks = [workloads] if isinstance(workloads, Workload) else list(workloads)
+    for one in networks:
+        if not isinstance(one, Workload):
+            raise InputError(f"workloads: expected workloads, got {one!r}")
     machines = [get_device(device) for device in devices]
     if not networks or not any(workload.ops for workload in networks):
         raise InputError("workloads: expected at least one with operators, got none")
