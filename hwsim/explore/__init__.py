@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hwsim.explore.space import Choice, Integer, Real, Space
     from hwsim.explore.sub_accelerators import SubAccelerators
     from hwsim.explore.sweeps import sweep
+    from hwsim.explore.widgets import browse, explorer
 
 _HOME = {
     ".evaluation": ("Evaluator", "MachineCost", "Together"),
@@ -32,6 +33,7 @@ _HOME = {
     ".space": ("Choice", "Integer", "Real", "Space"),
     ".sub_accelerators": ("SubAccelerators",),
     ".sweeps": ("sweep",),
+    ".widgets": ("browse", "explorer"),
 }
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "SubAccelerators",
     "Together",
     "Trial",
+    "browse",
+    "explorer",
     "gain",
     "hypervolume",
     "non_dominated",

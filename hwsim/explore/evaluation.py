@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from hwsim._distribution import VERSION
 from hwsim.device import Device
 from hwsim.explore.space import Choice, Configuration, Space
 from hwsim.registry import get_device
+from hwsim.views.display import displayed
 from hwsim.workload import Workload
 from numerics.errors import InputError, unknown_name
 from numerics.recipes import Recipe, get_recipe
@@ -100,13 +102,17 @@ def identity_of(evaluate: Any) -> Any:
     """Plain data that tell an evaluator from others: its own ``identity``, or the name of the function."""
     if hasattr(evaluate, "identity"):
         return evaluate.identity()
-    inner = getattr(evaluate, "func", None)
-    if inner is not None:  # a functools.partial
-        return [identity_of(inner), repr(evaluate.args), repr(sorted(evaluate.keywords.items()))]
+    if isinstance(evaluate, partial):
+        try:
+            arguments = hashlib.sha256(pickle.dumps((evaluate.args, sorted(evaluate.keywords.items())))).hexdigest()
+        except Exception:  # what cannot be pickled reaches no worker, and is told apart by its name alone
+            arguments = "unknown"
+        return [identity_of(evaluate.func), arguments]
     kind = evaluate if hasattr(evaluate, "__qualname__") else type(evaluate)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+@displayed
 @dataclass(frozen=True)
 class Together:
     """Several evaluators as one: the metrics of all.
@@ -154,6 +160,7 @@ class Together:
         return [identity_of(part) for part in self.parts]
 
 
+@displayed
 @dataclass(frozen=True)
 class MachineCost:
     """What a workload costs on a machine, both as the configuration says.

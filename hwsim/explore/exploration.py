@@ -15,6 +15,7 @@ from hwsim._distribution import VERSION
 from hwsim.explore.evaluation import evaluate_many
 from hwsim.explore.objectives import Constraint, Objective, constraints_from, hypervolume, known_metrics, non_dominated
 from hwsim.explore.space import Configuration, Space
+from hwsim.views.display import displayed
 from numerics.documents import read_json, read_text
 from numerics.errors import InputError, unknown_name
 
@@ -54,6 +55,7 @@ def readable(name: str, value: Any) -> str:
     return si(value, unit) if unit or abs(value) >= 1e5 else f"{value:g}"
 
 
+@displayed
 @dataclass(frozen=True)
 class Trial:
     """One configuration and what it came to.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hwsim.views.display import displayed
 from numerics.errors import InputError, unknown_name
 
 Direction = Literal["min", "max"]
@@ -20,6 +21,7 @@ GROWING = ("accuracy",)
 _CONSTRAINT = re.compile(r"^\s*([A-Za-z_][\w.*]*)\s*(<=|>=|≤|≥)\s*(\S+)\s*$")
 
 
+@displayed
 @dataclass(frozen=True)
 class Objective:
     """A metric and which way is better.
@@ -46,6 +48,7 @@ class Objective:
         return f"{self.direction} {self.metric}"
 
 
+@displayed
 @dataclass(frozen=True)
 class Constraint:
     """A bound that a metric (or a parameter) has to keep; at the bound it is kept.

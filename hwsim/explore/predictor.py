@@ -12,6 +12,7 @@ import numpy as np
 
 from hwsim.explore.objectives import GROWING, extra
 from hwsim.explore.space import Choice, Space
+from hwsim.views.display import displayed, displaying
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ MODELS: tuple[str, ...] = tuple(_MODELS)
 Learning 63, 2006), random forests (Breiman, Machine Learning 45, 2001), ridge regression; all of one thread."""
 
 
+@displayed
 @dataclass(frozen=True)
 class RankCorrelation:
     """How far two lists agree on an order: 1 the same, −1 the reverse, None where one of them has no order.
@@ -99,6 +101,7 @@ def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
 Interval = tuple[float, float] | None
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class PredictorQuality:
     """How well one metric is predicted.
@@ -240,6 +243,7 @@ class _Samples:
         )
 
 
+@displaying("metrics", "quality")
 @dataclass(frozen=True)
 class Predictor:
     """Predicts metrics of configurations of a space; made by ``fit``.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hwsim.views.display import displayed, displayed_by
 from numerics.errors import InputError, unknown_name
 
 Configuration = dict[str, Any]
@@ -24,6 +25,7 @@ def _whole(name: str, value: Any, least: int | None = None) -> None:
         raise InputError(f"{name}: expected an integer{'' if least is None else f' ≥ {least}'}, got {value!r}")
 
 
+@displayed
 @dataclass(frozen=True)
 class Choice:
     """One of several values: numbers, texts, truth values.
@@ -79,6 +81,7 @@ class Choice:
         return {"kind": self.kind, "values": list(self.values), "ordered": self.ordered}
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Integer:
     """The integers low, low + step, … up to high.
@@ -136,6 +139,7 @@ class Integer:
         return {"kind": self.kind, "low": self.low, "high": self.high, "step": self.step, "log": self.log, "ordered": True}
 
 
+@displayed
 @dataclass(frozen=True, kw_only=True)
 class Real:
     """The real numbers from low to high.
@@ -219,6 +223,7 @@ def parameter_from(data: Any) -> Parameter:
     return made(**fields)
 
 
+@displayed_by("hwsim.views.study_cards:space")
 class Space:
     """Named parameters, each independent of the others.
 

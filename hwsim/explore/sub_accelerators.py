@@ -19,6 +19,7 @@ from hwsim.planning.assignment import GOALS, Assignment, Handover, scheduled, to
 from hwsim.planning.assignment_costs import CutNetwork, MachineColumn, common_formats, costs_on, cut, together
 from hwsim.planning.assignment_search import Goal
 from hwsim.registry import get_device
+from hwsim.views.display import displayed
 from hwsim.workload import Workload
 from numerics.errors import InputError, unknown_name
 from numerics.recipes import Recipe, get_recipe
@@ -32,6 +33,7 @@ NetworkSource = str | Workload | Callable[..., Any]
 Template = str | Path | Mapping[str, Any] | Device
 
 
+@displayed
 @dataclass(frozen=True)
 class SubAccelerators:
     """Latency, energy, area and accuracy of several networks that run at once on several sub-accelerators (Yang et al.,

@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from numerics.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MARKS = ("trial", "stage", "error", "feasible", "front")
 """Columns that say what a row is."""
@@ -47,6 +48,8 @@ def unit_of(name: str) -> str:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number rather than a truth value, a text or unknown."""
+    import numpy as np
+
     return type(value) in (float, int) or (isinstance(value, int | float | np.number) and not isinstance(value, bool))
 
 
@@ -75,6 +78,8 @@ class Field:
     @cached_property
     def numbers(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The values as floats (rows,), NaN where unknown; codes of the values where they have no order."""
+        import numpy as np
+
         if self.ordered:
             return np.array([math.nan if value is None else value for value in self.values], dtype=np.float64)
         order = {_key(value): float(code) for code, value in enumerate(self.distinct)}
@@ -94,6 +99,8 @@ class Field:
     def log(self) -> bool:
         """Whether its logarithm tells the values apart better: all are above 0, and they spread over a decade, or are few and
         more evenly apart."""
+        import numpy as np
+
         values = [value for value in self.distinct if math.isfinite(value)] if self.ordered else []
         if len(values) < 2 or values[0] <= 0:
             return False
@@ -110,6 +117,8 @@ def _key(value: Any) -> tuple[bool, Any]:
 
 def _plain(values: Iterable[Any]) -> list[Any]:
     """Plain Python values, NaN as None."""
+    import numpy as np
+
     plain = [value.item() if isinstance(value, np.generic) else value for value in values]
     return [None if isinstance(value, float) and math.isnan(value) else value for value in plain]
 
@@ -175,6 +184,8 @@ def packed(field: Field) -> dict[str, Any]:
     ``type`` is ``u1``, ``u2``, ``u4``, ``f4`` or ``f8``; with ``values`` the bytes are codes into that list. Unknown is NaN, or
     None in the list.
     """
+    import numpy as np
+
     values, distinct = field.values, field.distinct
     few = (
         field.name != "trial" and len(distinct) <= MOST_REPEATED and all(map(math.isfinite, distinct)) if field.ordered else True
@@ -193,4 +204,6 @@ def packed(field: Field) -> dict[str, Any]:
 
 
 def _base64(values: Any, width: str) -> str:
+    import numpy as np
+
     return base64.b64encode(np.asarray(values).astype(f"<{width}").tobytes()).decode("ascii")

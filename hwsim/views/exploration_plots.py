@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from hwsim.views.exploration_columns import MOST_REPEATED, Field, fields_of
 from hwsim.views.exploration_sensitivity import sensitivity
 from hwsim.views.style import GRID, INK, MUTED, PALETTE, PAPER
 from hwsim.views.units import shorten, si
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -41,6 +40,8 @@ class _Table:
     """The columns of an exploration with what the pictures ask of them."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
+        import numpy as np
+
         self.data = data
         self.fields = {(field.role == "mark", field.name): field for field in fields_of(data)}
         self.stages = self.mark("stage").values
@@ -57,6 +58,8 @@ class _Table:
         return [field for field in self.fields.values() if field.role == role]
 
     def at(self, stage: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        import numpy as np
+
         return np.array([own == stage for own in self.stages], dtype=bool)
 
     @property
@@ -107,6 +110,7 @@ def _scale(
     ax: Axes, field: Field, values: np.ndarray[Any, np.dtype[np.float64]], which: Literal["x", "y"], better: str = ""
 ) -> None:
     """Scale, marks and name of one axis."""
+    import numpy as np
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     axis = ax.xaxis if which == "x" else ax.yaxis
@@ -132,6 +136,8 @@ def _staircase(
     x: np.ndarray[Any, np.dtype[np.float64]], y: np.ndarray[Any, np.dtype[np.float64]], signs: tuple[int, int]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Those points (points, 2) of a front, in their order along it, that no other dominates in these two objectives."""
+    import numpy as np
+
     order = np.lexsort((signs[1] * y, signs[0] * x))
     kept, best = [], np.inf
     for i in order.tolist():
@@ -142,6 +148,8 @@ def _staircase(
 
 
 def _draw_pair(ax: Axes, table: _Table, first: tuple[Field, str], second: tuple[Field, str]) -> None:
+    import numpy as np
+
     (a, to_a), (b, to_b) = first, second
     x, y = a.numbers, b.numbers
     known = np.isfinite(x) & np.isfinite(y)
@@ -217,6 +225,8 @@ def _legend(ax: Axes) -> None:
 
 def _plot_single(table: _Table) -> Figure:
     """One objective: what each trial came to, and the best so far."""
+    import numpy as np
+
     figure, axes = _figure(7.2, 4.4, table.title)
     ax = axes[0, 0]
     field, direction = table.objectives[0]
@@ -243,6 +253,7 @@ def plot_parallel(exploration: Mapping[str, Any] | Exploration) -> Figure:
     Raises:
         InputError: damaged columns.
     """
+    import numpy as np
     from matplotlib.collections import LineCollection
 
     table = _Table(_data(exploration))
@@ -281,6 +292,8 @@ def plot_parallel(exploration: Mapping[str, Any] | Exploration) -> Figure:
 
 def _draw_axis(ax: Axes, at: int, field: Field, better: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Draw one axis of the parallel coordinates; gives the heights of all points on it, 0 to 1."""
+    import numpy as np
+
     values = field.numbers
     log = field.log
     place = np.log10(values) if log else np.where(np.isfinite(values), values, np.nan)
@@ -363,6 +376,8 @@ def plot_hypervolume(exploration: Mapping[str, Any] | Exploration) -> Figure | N
     Raises:
         InputError: damaged columns.
     """
+    import numpy as np
+
     data = _data(exploration)
     history: Mapping[str, Sequence[Sequence[float]]] = data.get("history") or {}
     stages = [stage for stage, points in history.items() if len(points) > 1]

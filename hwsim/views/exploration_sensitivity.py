@@ -20,14 +20,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from hwsim.views.exploration_columns import SPREAD_FOR_LOG, Field, fields_of
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Codes = np.ndarray[Any, np.dtype[np.int64]]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+    Codes = np.ndarray[Any, np.dtype[np.int64]]
 
 LEAST_IN_GROUP = 5
 """Points a group on average, below which an effect is not estimated from a sample."""
@@ -74,6 +75,8 @@ class Sensitivity:
 
 def correlation_ratio(groups: Codes, y: Floats) -> float:
     """Variance between the means of groups over the variance of ``y`` (points,); ``groups`` are codes from 0."""
+    import numpy as np
+
     centred = y - y.mean()
     count, total = np.bincount(groups), np.bincount(groups, weights=centred)
     all_of_it = float(centred @ centred)
@@ -83,6 +86,8 @@ def correlation_ratio(groups: Codes, y: Floats) -> float:
 
 def corrected_ratio(groups: Codes, y: Floats) -> float:
     """The correlation ratio without what the scatter of the groups' means adds (Kelley 1935); below 0 for one below chance."""
+    import numpy as np
+
     n, k = len(y), int((np.bincount(groups) > 0).sum())
     return 1 - (1 - correlation_ratio(groups, y)) * (n - 1) / (n - k) if n > k else math.nan
 
@@ -97,6 +102,8 @@ def sensitivity(data: Mapping[str, Any], *, fields: Sequence[Field] | None = Non
     Raises:
         InputError: damaged columns.
     """
+    import numpy as np
+
     fields = fields_of(data) if fields is None else fields
     stages = next(field for field in fields if field.name == "stage").values
     parameters = [field for field in fields if field.role == "parameter" and len(field.distinct) > 1]
@@ -137,6 +144,8 @@ def sensitivity(data: Mapping[str, Any], *, fields: Sequence[Field] | None = Non
 
 def _rows(data: Mapping[str, Any], stages: Sequence[str], parameters: Sequence[Field]) -> tuple[Codes, bool, str]:
     """Rows to look at, whether they are a whole grid, and what they are in words."""
+    import numpy as np
+
     at = {stage: np.array([i for i, own in enumerate(stages) if own == stage], dtype=np.int64) for stage in dict.fromkeys(stages)}
     swept = at.get("sweep", np.array([], dtype=np.int64))
     if len(swept):
@@ -154,6 +163,8 @@ def _rows(data: Mapping[str, Any], stages: Sequence[str], parameters: Sequence[F
 
 def _groups(parameter: Field, rows: Codes, *, whole: bool) -> Codes | None:
     """The group of each row by a parameter's value; None where the groups would be too small."""
+    import numpy as np
+
     values = parameter.numbers[rows]
     found, codes = np.unique(values, return_inverse=True)
     n = len(rows)
@@ -167,6 +178,8 @@ def _groups(parameter: Field, rows: Codes, *, whole: bool) -> Codes | None:
 
 
 def _effects(groups: Mapping[str, Codes], y: Floats, metric: str, *, log: bool, whole: bool, seed: int) -> list[Effect]:
+    import numpy as np
+
     n = len(y)
     usable = {name: codes for name, codes in groups.items() if whole or n >= LEAST_IN_GROUP * len(np.unique(codes))}
     if whole:

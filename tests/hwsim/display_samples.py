@@ -12,6 +12,7 @@ import neuromorphic
 import numerics
 import photonic
 import rtl
+from hwsim.explore import Space
 from hwsim.faults import Campaign, CampaignResult, Interval, curve_names, get_curve, get_retention, retention_names
 from hwsim.operators import Elementwise, Matmul
 from hwsim.planning import plan_memory
@@ -117,6 +118,7 @@ def of_hwsim():
     yield from (get_curve(curve_names()[0]), get_retention(retention_names()[0]))
     faults = {"a": BitFaults(kind="flip", target="weight", rate=0.01)}
     yield Campaign(nn.Sequential(nn.Linear(4, 3)), torch.randn(5, 4), faults, recipe="int8")
+    yield Space({"rows": [8, 16], "b": {"low": 1, "high": 64, "log": True}, "c": {"low": 0.0, "high": 1.0}})
     scores = score_target("nvdla_resnet50")
     yield from (scores, scores[0])
 
