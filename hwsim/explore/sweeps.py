@@ -23,7 +23,10 @@ MOST_ON_GRID = 10_000_000
 """Configurations of a grid beyond which a sweep asks for a sample."""
 
 VECTOR_BATCH = 256
-"""Configurations that an evaluator of many is given at once."""
+"""Configurations that an evaluator of many is given at once, at most."""
+
+LEAST_BATCHES = 64
+"""Batches of a sweep where it has as many configurations, so that all workers have some."""
 
 Evaluate = Callable[[Configuration], Mapping[str, Any]]
 
@@ -160,7 +163,7 @@ def sweep(
         size=draw.size,
         setup=partial(_same, evaluate),
         run=partial(_evaluated, draw),
-        batch=VECTOR_BATCH if hasattr(evaluate, "many") else 1,
+        batch=min(VECTOR_BATCH, -(-draw.size // LEAST_BATCHES)) if hasattr(evaluate, "many") else 1,
     )
     with kept_in(store) as path:
         run_study(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from functools import cache
@@ -13,6 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_systolic_device import machines, spec, workloads
 
+from accelerators.systolic import _mapping_kernels as mapping_kernels
+from accelerators.systolic import _pipeline_fields as fields
+from accelerators.systolic.mapping import Shape
+from accelerators.systolic.pipeline import dimensions
 from accelerators.systolic.variants import IDLE, Variants, base_row
 from hwsim.api import workload_from
 from hwsim.costs import full_names, simulated
@@ -102,6 +107,48 @@ def one_by_one(device, workload, changes, fidelity):
 def test_same_bits_as_one_by_one(fidelity, case):
     device, workload, changes = case
     same(device.costs(workload, changes, fidelity=fidelity), one_by_one(device, workload, changes, fidelity))
+
+
+def alone(cuts, d, which):
+    """One of a dimension's cuts, as the search takes them."""
+    start, *parts = cuts[4 * d : 4 * d + 4]
+    begin, end = start[which], start[which + 1]
+    return [np.array([0, end - begin]), *(part[begin:end] for part in parts)]
+
+
+@pytest.mark.parametrize("overlap", [fields.NONE, fields.WEIGHTS, fields.FULL])
+@pytest.mark.parametrize("dataflow", ["weight_stationary", "output_stationary", "input_stationary"])
+def test_no_bound_of_the_search_rules_out_the_fastest(dataflow, overlap):
+    """What is found among all cuts at once is the best of what is found for each three cuts alone, where nothing is ruled out
+    before the first is run."""
+    rng = random.Random(overlap)
+    number = {"weight_stationary": fields.WS, "output_stationary": fields.OS, "input_stationary": fields.IS}[dataflow]
+    for _ in range(examples(40)):
+        hw, job = np.zeros(fields.HW_FIELDS), np.zeros(fields.JOB_FIELDS)
+        hw[fields.ROWS], hw[fields.COLUMNS], hw[fields.LATENCY] = (
+            rng.choice([4, 16, 30]),
+            rng.choice([4, 12, 32]),
+            rng.randint(1, 3),
+        )
+        hw[fields.OVERLAP], hw[fields.DATAFLOW], hw[fields.DRAIN_SHIFT] = overlap, number, rng.randrange(2)
+        hw[fields.MAC_CYCLES], hw[fields.OFF_BPC] = rng.choice([1, 0.5, 2]), rng.choice([0.5, 3, 17.3, 100])
+        hw[fields.OFF_LATENCY], job[fields.BATCH] = rng.choice([0, 25.0, 800.0]), rng.choice([1, 3])
+        for place in range(3):
+            hw[fields.IN_BPC + place], hw[fields.IN_CAP + place] = rng.choice([2, 32, 256]), rng.choice([2048, 65536])
+            hw[fields.IN_DOUBLE + place] = rng.randrange(2)
+        job[[fields.A_BYTES, fields.B_BYTES, fields.P_BYTES]] = rng.choice([1, 2]), 1, 4
+        job[fields.VECTOR_CYCLES], job[fields.STORE] = rng.choice([0, 0.1, 3.0]), rng.choice([0, 1.2, 4])
+        job[fields.EXTRA_LOAD], job[fields.OTHER_OFF] = rng.choice([0, 1.2]), rng.choice([0, 5000])
+        shape = Shape(1, rng.randint(1, 150), rng.randint(1, 150), rng.choice([20, 60, 64, rng.randint(1, 150)]))
+        cuts = dimensions(shape, int(hw[fields.ROWS]), int(hw[fields.COLUMNS]), dataflow, 1)
+        found = mapping_kernels.search_described(hw, job, *cuts)
+        best = np.inf
+        for which in itertools.product(*(range(cuts[4 * d].size - 1) for d in range(3))):
+            parts = [array for d in range(3) for array in alone(cuts, d, which[d])]
+            picked, _, _, result = mapping_kernels.search(hw, job, *parts, cuts[12][which[2] : which[2] + 1])
+            best = min(best, result[fields.TIME]) if picked[0] >= 0 else best
+        assert (found[0][0] >= 0) == (best < np.inf)
+        assert best == np.inf or found[3][fields.TIME] == pytest.approx(best, rel=1e-9)
 
 
 def random_changes(device, count, seed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,12 @@ MODELS = ("resnet18", "mobilenet_v2", "gpt2", "mamba_130m", "dlrm")
 """Convolutions, depthwise ones, attention, a scan, embeddings."""
 
 DEVICES = device_names(event_driven=False)
+
+
+@cache
+def traced(name, **options):
+    """The workload of a model: traced once for all devices, none of which can change it."""
+    return workload_from(name, **options)
 
 
 @st.composite
@@ -118,11 +126,11 @@ def test_random_workloads(name, workload):
 def test_networks(name):
     device = get_device(name)
     for model in MODELS:
-        workload = workload_from(model)
+        workload = traced(model)
         report = device.simulate(workload)
         check(report, workload)
         bandwidth_held(report)
-    training = workload_from("mlp0", batch=2, mode="training")
+    training = traced("mlp0", batch=2, mode="training")
     check(device.simulate(training), training)
 
 
@@ -140,7 +148,7 @@ def test_more_bandwidth_is_never_slower(name):
     device = get_device(name)
     fields = list(bandwidth_fields(device.spec.model_dump()))
     assert fields, "no device has unlimited memory"
-    workload = workload_from("mobilenet_v2")
+    workload = traced("mobilenet_v2")
     before = device.simulate(workload).time_s
     for field in fields:
         data = device.spec.model_dump()
@@ -187,7 +195,7 @@ def test_any_device_can_choose_a_banked_dram(name):
     for part in field.split("."):
         memory = getattr(memory, part)
     for model in ("resnet18", "gpt2"):
-        workload = workload_from(model)
+        workload = traced(model)
         report = banked.simulate(workload)
         check(report, workload)
         assert report.bytes_offchip <= memory.dram.peak_bytes_per_s * report.time_s

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fuzz_binaries import _store_seeds
+from fuzz_binaries import _nir_seeds, _store_seeds
 from fuzz_files import _traces, small, spikes
 from fuzz_onnx import onnx_seeds
 from onnx import TensorProto, helper
@@ -395,6 +395,20 @@ def test_a_recurrent_layer_of_flat_weights(tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with refused("'r': expected three dimensions"):
         load_workload(tmp_path / "m.onnx")
+
+
+# --- NIR ------------------------------------------------------------------------------------------------------------------
+
+
+def test_resistances_beyond_the_range_of_other_numbers(tmp_path):
+    nir = pytest.importorskip("nir")
+    path = tmp_path / "one.nir"
+    path.write_bytes(_nir_seeds()[1])
+    graph = nir.read(path)
+    graph.nodes["out"].r = np.full(3, 1e300)
+    nir.write(path, graph)
+    report = get_device("loihi").simulate(load_workload(path, steps=6, seed=1, rate=0.3))
+    assert report.energy_j >= 0
 
 
 # --- arrays, checkpoints, campaigns ---------------------------------------------------------------------------------------

