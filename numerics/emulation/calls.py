@@ -269,7 +269,9 @@ def check_shapes(call: Call) -> None:
         Exception: whatever torch raises, ``RuntimeError`` nearly always.
     """
     kwargs = tuple((name, _like(value)) for name, value in call.kwargs.items() if name != "out")
-    if not _taken(call.func, tuple(_like(value) for value in call.args), kwargs):
+    # Without data, torch multiplies integers by floats, which its kernels refuse.
+    mixed = len({is_real(value) for value in call.args[:2] if isinstance(value, torch.Tensor)}) > 1
+    if mixed or not _taken(call.func, tuple(_like(value) for value in call.args), kwargs):
         # What runs without data may be stricter than torch's kernels: these have the last word, and the words of the error.
         call.plain()
 

@@ -723,3 +723,13 @@ def test_the_list_says_who_sums(activation, formats, sums):
     net, x = nn.Sequential(nn.Linear(4, 3)), torch.randn(2, 4)
     for emulation in (emulate(net, recipe), emulate(net, recipe, example_inputs=x)):
         assert [(row.formats, row.sums) for row in emulation.operators] == [(formats, sums)]
+
+
+@pytest.mark.parametrize("module", [nn.Linear(4, 3), nn.Conv2d(4, 2, 1)], ids=["linear", "convolution"])
+def test_integers_times_floats_are_refused_as_torch_does(module):
+    x = torch.ones(1, 4, dtype=torch.int64) if isinstance(module, nn.Linear) else torch.ones(1, 4, 5, 5, dtype=torch.int64)
+    with pytest.raises(RuntimeError) as plain:
+        module(x)
+    with pytest.raises(RuntimeError) as emulated:
+        numerics.emulate(module, "int8")(x)
+    assert str(emulated.value) == str(plain.value)
