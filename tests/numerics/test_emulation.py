@@ -731,5 +731,5 @@ def test_integers_times_floats_are_refused_as_torch_does(module):
     with pytest.raises(RuntimeError) as plain:
         module(x)
     with pytest.raises(RuntimeError) as emulated:
-        numerics.emulate(module, "int8")(x)
+        emulate(module, "int8")(x)
     assert str(emulated.value) == str(plain.value)
