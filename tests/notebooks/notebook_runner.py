@@ -28,6 +28,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
     """Run all cells in ``folder``; the outputs stay in ``notebook``. Returns seconds."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(notebook, km=manager, timeout=TIMEOUT_S, resources={"metadata": {"path": str(folder)}})
+    client.owns_km = True  # so that it ends the kernel
     start = time.perf_counter()
     client.execute()
     return time.perf_counter() - start
