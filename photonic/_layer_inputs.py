@@ -1,4 +1,4 @@
-"""What goes into a linear layer or a convolution has to fit it."""
+"""What goes into a linear layer or a convolution has to fit it and be finite."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_layer_input(layer: nn.Module, x: object, name: str = "x") -> None:
 
 @dataclass(frozen=True)
 class InputCheck:
-    """A hook in front of a layer.
+    """A hook in front of a layer: refuses what does not fit it, and numbers of its input and parameters that are not finite.
 
     Attributes:
         path: of the layer in its model, for the error.
@@ -49,12 +49,28 @@ class InputCheck:
     path: str
 
     def __call__(self, layer: nn.Module, given: tuple[Any, ...]) -> None:
+        of = f" (of {self.path!r})" if self.path else ""
         if given:
-            check_layer_input(layer, given[0], f"x (of {self.path!r})" if self.path else "x")
+            check_layer_input(layer, given[0], f"x{of}")
+            _check_numbers(f"x{of}", given[0])
+        for name in ("weight", "bias"):
+            _check_numbers(name + of, getattr(layer, name, None))
+
+
+def _check_numbers(name: str, values: object) -> None:
+    """Formats of integers would take inf for their largest number; torch multiplies no integers by floats."""
+    if not isinstance(values, torch.Tensor) or values.is_meta:
+        return
+    if not values.is_floating_point():
+        raise InputError(f"{name}: expected floating-point numbers, got {values.dtype}")
+    values = values.detach()
+    sound = torch.isfinite(values)
+    if not sound.all():
+        raise InputError(f"{name}: expected finite numbers, got {values[~sound].flatten()[0].item()}")
 
 
 def check_inputs_of(model: nn.Module) -> None:
-    """Have every linear layer and convolution of a model refuse what does not fit it, by its path."""
+    """Have every linear layer and convolution of a model refuse what does not fit it, and nan and inf, by its path."""
     for path, layer in model.named_modules():
         lazy = isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params()  # type: ignore[misc]
         if isinstance(layer, nn.Linear | CONVOLUTIONS) and not lazy:

@@ -52,7 +52,8 @@ def fidelity(matrix: npt.ArrayLike, target: npt.ArrayLike, *, common_loss: bool 
             3(12), 1460, 2016).
 
     Raises:
-        InputError: matrices of different shapes, not square, or not finite; with ``common_loss``, a matrix of zeros.
+        InputError: matrices of different shapes, not square, not finite, or too large for a float64; with ``common_loss``, a
+            matrix of zeros.
     """
     found, wanted = complex_numbers("matrix", matrix), complex_numbers("target", target)
     check_flag("common_loss", common_loss)
@@ -60,10 +61,16 @@ def fidelity(matrix: npt.ArrayLike, target: npt.ArrayLike, *, common_loss: bool 
         raise InputError(f"matrix: expected two square matrices of one shape, got {found.shape} and {wanted.shape}")
     finite("matrix", found)
     finite("target", wanted)
-    size = len(found) ** 2 if not common_loss else len(found) * float(np.linalg.norm(found)) ** 2
+    with np.errstate(over="ignore"):
+        size = len(found) ** 2 if not common_loss else len(found) * np.linalg.norm(found) ** 2
     if size == 0:
         raise InputError("matrix: expected one that lets light pass, got zeros")
-    return float(abs(np.vdot(wanted, found)) ** 2 / size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = float(abs(np.vdot(wanted, found)) ** 2 / size)
+    if not np.isfinite(result):
+        largest = max(np.abs(part).max() for each in (found, wanted) for part in (each.real, each.imag))
+        raise InputError(f"matrix: expected matrices whose fidelity a float64 can hold, got numbers of up to {largest:.3g}")
+    return result
 
 
 @displayed

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Cells = tuple[Any, Any, Any, Any, Any]
 """s, c (MZIs,), z, above, below (MZIs,) complex: diag(above, below)·[[s, c], [c, −s]]·diag(z, 1)."""
 
+LARGEST = 1e70
+"""Fourth powers of larger numbers, summed, are no float64; no unitary matrix has one above 1."""
+
 
 def decompose(unitary: npt.ArrayLike, mesh: MeshKind = "rectangular", *, tolerance: float = 1e-8) -> Mesh:
     """A mesh whose matrix is ``unitary``.
@@ -39,6 +42,9 @@ def decompose(unitary: npt.ArrayLike, mesh: MeshKind = "rectangular", *, toleran
         raise InputError(f"unitary: expected a square matrix of numbers, got {given.dtype} of shape {given.shape}")
     finite("unitary", given)
     number("tolerance", tolerance)
+    largest = float(max(np.abs(given.real).max(), np.abs(given.imag).max()))
+    if largest > LARGEST:
+        raise InputError(f"unitary: expected a unitary matrix, got numbers of up to {largest:.3g}")
     matrix = given.astype(np.complex128)
     found, off = _KINDS[mesh](matrix, layout(mesh, len(matrix)))
     if off > tolerance:

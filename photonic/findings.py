@@ -31,10 +31,6 @@ def findings(spec: PhotonicSpec, report: Report, set_at_run_time: int) -> list[s
     found += [stack] if stack else []
     if spec.unknown_losses:
         found.append(f"light: loss of {', '.join(spec.unknown_losses)} is not known and left out: laser power is a lower bound")
-    if spec.unknown_areas:
-        unknown = ", ".join(spec.unknown_areas)
-        known = spec.known_area_um2 / 1e6
-        found.append(f"area: {known:.3g} mm² and that of {unknown}, which is not known" if known else "area: not known")
     if set_at_run_time and isinstance(spec.engine, MeshEngine):
         found.append(
             f"weights made at run time in {set_at_run_time} of {len(report.tables['power_budget'])} products: decomposing them "
@@ -69,10 +65,12 @@ def _time(spec: PhotonicSpec, report: Report) -> str:
     mapping = report.tables["mapping"]
     launch = spec.launch_overhead_cycles
     setting = sum(op.overhead_cycles - launch for op in report.ops if op.unit == "array") / report.cycles
+    launches = sum(op.overhead_cycles for op in report.ops) / report.cycles - setting
     symbols = min(1.0, sum(row["symbol_cycles"] for row in mapping) / report.cycles)
     stalls = sum(op.stall_cycles for op in report.ops) / report.cycles
-    digital = max(0.0, 1 - symbols - setting - stalls)
+    digital = max(0.0, 1 - symbols - setting - launches - stalls)
     text = f"time: {symbols:.1%} light carries inputs, {setting:.1%} weights settle, {digital:.1%} digital part, "
+    text += f"{launches:.1%} operators are launched, " if launch else ""
     text += f"{stalls:.1%} stalled by off-chip memory"
     text += f"; {report.utilization:.2%} of the peak of {report.peak_macs_per_s:.3g} MAC/s"
     if spec.tuning is None or not setting:

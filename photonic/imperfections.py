@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 TURN = 2 * np.pi
+MOST_TURNS = 64
+"""Of a converter's range; no phase shifter goes as far."""
 
 
 @displayed
@@ -64,13 +66,14 @@ class PhaseQuantisation:
 
     Attributes:
         bits: of the converter that drives a phase shifter.
-        full_scale_rad: its range, a turn at least: it drives phases from 0 to below it.
+        full_scale_rad: its range, a turn at least and 64 at most: it drives phases from 0 to below it. Of two as near, it is the
+            one in the earlier turn.
         arms: what a converter drives inside an MZI: ``one``: θ on the upper arm; ``both``: ±θ/2 on the two arms, θ/2 in the steps
             of the converter. The mean phase of the two arms stays as programmed.
         outputs: whether those behind the last column are driven in steps too; if not, they are as programmed.
 
     Raises:
-        InputError: no bits, or more than 32; a full scale below 2π; another ``arms``.
+        InputError: no bits, or more than 32; a full scale below 2π or above 128π; another ``arms``.
     """
 
     bits: int
@@ -82,6 +85,8 @@ class PhaseQuantisation:
         if check_integer("bits", self.bits, 1) > 32:
             raise InputError(f"bits: expected at most 32, got {self.bits}")
         number("full_scale_rad", self.full_scale_rad, TURN)
+        if self.full_scale_rad > MOST_TURNS * TURN:
+            raise InputError(f"full_scale_rad: expected at most {MOST_TURNS} turns, 128π, got {self.full_scale_rad!r}")
         one_of("arms", self.arms, ("one", "both"))
         check_flag("outputs", self.outputs)
 
@@ -100,12 +105,28 @@ class PhaseQuantisation:
         finite("phases", phases)
         if self.full_scale_rad == TURN:
             return np.mod(np.rint(phases / self.step_rad), 2**self.bits) * self.step_rad
-        return np.minimum(np.rint(np.mod(phases, TURN) / self.step_rad), 2**self.bits - 1) * self.step_rad
+        # Steps need not divide a turn: those of each later turn lie elsewhere modulo 2π.
+        wanted, found, off = np.mod(phases, TURN), np.zeros(phases.shape), np.full(phases.shape, np.inf)
+        for turn in range(-1, int(np.ceil(self.full_scale_rad / TURN)) + 1):
+            target = wanted + turn * TURN
+            near = (np.clip(np.rint(target / self.step_rad), 0, 2**self.bits - 1) + 0.0) * self.step_rad  # 0 without a sign
+            apart = np.abs(near - target)
+            nearer = apart < off - 1e-14 * self.full_scale_rad  # what rounding makes nearer is as near
+            found, off = np.where(nearer, near, found), np.where(nearer, apart, off)
+        return found
 
     def driven_in(self, layout: MeshLayout, phases: Floats) -> Floats:
-        """What is driven for phases (…, shifters): θ of all MZIs (of both arms, their difference), φ of all, outputs."""
-        n = layout.mzis
-        found = np.array(phases, np.float64)
+        """What is driven for phases (…, shifters): θ of all MZIs (of both arms, their difference), φ of all, outputs.
+
+        Raises:
+            InputError: an object that is no layout; phases that are no finite real numbers, or of another number of shifters.
+        """
+        is_one_of("layout", layout, MeshLayout)
+        n, found = layout.mzis, real_numbers("phases", phases)
+        finite("phases", found)
+        if not found.ndim or found.shape[-1] != 2 * n + layout.ports:
+            raise InputError(f"phases: expected shape (…, {2 * n + layout.ports}), got {found.shape}")
+        phases = found.copy()
         found[..., :n] = self.driven(phases[..., :n]) if self.arms == "one" else 2 * self.driven(phases[..., :n] / 2)
         found[..., n : 2 * n] = self.driven(phases[..., n : 2 * n])
         if self.outputs:

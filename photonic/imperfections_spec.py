@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from hwsim.spec import NotNegative, Positive, SpecPart
 from photonic._spec_values import section_or
 from photonic.imperfections import (
+    MOST_TURNS,
     TURN,
     Drift,
     ExponentialKernel,
@@ -44,12 +45,12 @@ class PhaseSteps(SpecPart):
     """Phases of a mesh in steps of ``tuning.bits``; see ``photonic.PhaseQuantisation``.
 
     Attributes:
-        full_scale_rad: range of the converter, 2π at least.
+        full_scale_rad: range of the converter, 2π at least, 128π at most.
         arms: ``one``: it drives θ on one arm; ``both``: ±θ/2 on two.
         outputs: ``tuning_bits``, as all others, or ``ideal``: output phases as programmed.
     """
 
-    full_scale_rad: Annotated[float, Field(ge=TURN)] = TURN
+    full_scale_rad: Annotated[float, Field(ge=TURN, le=MOST_TURNS * TURN)] = TURN
     arms: Literal["one", "both"] = "one"
     outputs: Literal["tuning_bits", "ideal"] = "tuning_bits"
 

@@ -281,13 +281,3 @@ class PhotonicSpec(EngineSpec):
         weight_bits = self.dac.bits if self.tuning is None else self.tuning.bits
         a, b = (int(get_format(name).bits) for name in pair)
         return -(-a // self.dac.bits), -(-b // weight_bits)
-
-    @property
-    def known_area_um2(self) -> float:
-        """Area of the parts whose area is known."""
-        return sum(count * self.area_um2.get(part, 0.0) for part, count in self.engine.parts.items())
-
-    @property
-    def unknown_areas(self) -> tuple[str, ...]:
-        """Parts whose area is not known."""
-        return tuple(part for part, count in self.engine.parts.items() if count and part not in self.area_um2)

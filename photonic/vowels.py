@@ -31,7 +31,7 @@ import torch
 
 from numerics._fields import check_integer
 from numerics.errors import InputError
-from photonic._numbers import number, one_of
+from photonic._numbers import is_one_of, number, one_of
 from photonic.detection import Converter, Homodyne, Modulator, Receiver, ThermalNoise
 from photonic.fabrication import fabricate
 from photonic.imperfections import ExponentialKernel, Ideal, Imperfections, PhaseError, PhaseQuantisation, ThermalCrosstalk
@@ -343,6 +343,7 @@ def accuracies(
     Raises:
         InputError: as ``train``; a case that is none.
     """
+    is_one_of("cases", cases, Mapping)
     for name, case in cases.items():
         if not (case is None or case == "ideal" or isinstance(case, Errors)):
             raise InputError(f"cases: {name}: expected None, 'ideal' or Errors, got {type(case).__name__}")

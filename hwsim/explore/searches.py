@@ -511,7 +511,7 @@ class _Run:
     ) -> None:
         self._goals, self._evaluate, self._record, self._place = goals, evaluate, record, place
         self._trials, self._batch = trials, batch
-        self._known = {_key(one.configuration): one.metrics for stage in record.stages.values() for one in stage}
+        self._known: dict[str, Metrics] = {}
         self._update: Update | None = None
         self._follow = Follow(goals.space, goals.objectives, goals.constraints)
         self._resumed = sum(len(stage) for stage in record.stages.values())
@@ -551,10 +551,15 @@ class _Run:
             count = min(first if start < first else self._batch, end - start)
             stored = len(self._record.stages[stage])
             if stored >= start + count:
+                self._recall(stage, start, start + count)
                 start += count
                 continue
             proposals = propose(start, count)
             made = [one if isinstance(one, tuple) else (one, {}) for one in proposals]
+            if stored >= start + len(made):  # a batch that had fewer
+                self._recall(stage, start, start + len(made))
+                start += len(made)
+                continue
             metrics = self._metrics(f"{stage}-{start:06d}", [configuration for configuration, _ in made])
             new = [Evaluated(c, m, system) for (c, system), m in zip(made, metrics, strict=True)]
             for one in new:
@@ -566,6 +571,14 @@ class _Run:
             start += len(made)
             if self._update is not None:
                 self._update(sum(len(stage) for stage in self._record.stages.values()), self._follow.text())
+
+    def _recall(self, stage: str, start: int, stop: int) -> None:
+        """Whole batches of the record are known. Of one that was cut short nothing is, so that its own file asks for the same."""
+        for one in self._record.stages[stage][start:stop]:
+            key = _key(one.configuration)
+            self._again += key in self._known
+            self._known[key] = one.metrics
+        self._discard(f"{stage}-{start:06d}")
 
     def _metrics(self, label: str, configurations: Sequence[Configuration]) -> list[Metrics]:
         """Metrics of each, from what is known or evaluated now."""

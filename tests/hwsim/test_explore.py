@@ -349,3 +349,28 @@ def test_hypervolume_has_its_box_from_all_stages(searched):
             for o in searched.objectives}  # fmt: skip
     assert all(searched.reference[name] > value for name, value in best.items())
     assert np.isfinite(list(searched.reference.values())).all()
+
+
+@pytest.mark.parametrize("recorded", [1, 9, 16, 30])
+def test_a_search_cut_short_between_two_records_goes_on(tmp_path, monkeypatch, recorded):
+    """A kill while the trials of a batch are written: some of them are in the record, all in the batch's own file."""
+    from hwsim.explore.searches import Record
+
+    common = {"objectives": GOALS, "constraints": LIMIT, "trials": 24, "batch": 8, "seed": 4}
+    whole = hwsim.search(toy, SPACE, **common)
+    add, done = Record.add, itertools.count()
+
+    def cut(self, stage, trials):
+        for trial in trials:
+            if next(done) == recorded:
+                raise KeyboardInterrupt
+            add(self, stage, [trial])
+
+    monkeypatch.setattr(Record, "add", cut)
+    with pytest.raises(KeyboardInterrupt):
+        hwsim.search(toy, SPACE, **common, store=tmp_path / "s.sqlite")
+    monkeypatch.setattr(Record, "add", add)
+    again = hwsim.search(toy, SPACE, **common, store=tmp_path / "s.sqlite")
+    assert again.table.equals(whole.table)
+    assert again.notes == whole.notes
+    assert [p.name for p in tmp_path.iterdir()] == ["s.sqlite"]

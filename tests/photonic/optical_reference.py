@@ -55,7 +55,7 @@ def driven_phases(plan, phases, section, bits):
     if how == "ideal":
         return phases
     how = {} if how == "tuning_bits" else how
-    step = how.get("full_scale_rad", turn) / 2**bits
+    step = turn / 2**bits
     found = np.round(np.mod(phases, turn) / step) * step
     if how.get("arms") == "both":
         found[:n] = 2 * np.round(phases[:n] / 2 / step) * step

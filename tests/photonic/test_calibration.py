@@ -248,6 +248,7 @@ def test_sixteen_ports(kind, faults):
         (lambda b: Bench(b.mesh, None), "detection: expected Receiver or Homodyne, got None"),
         (lambda b: Bench(b.mesh.mesh, SEES_POWERS), "mesh: expected FabricatedMesh"),
         (lambda b: fidelity(np.eye(2), np.eye(3)), "matrix: expected two square matrices of one shape, got (2, 2) and (3, 3)"),
+        (lambda b: fidelity(1e200 * np.eye(2), 1e200 * np.eye(2)), "matrix: expected matrices whose fidelity a float64 can hold"),
         (lambda b: fidelity(np.zeros((2, 2)), np.eye(2), common_loss=True), "matrix: expected one that lets light pass"),
     ],
 )

@@ -155,6 +155,7 @@ def test_what_small_meshes_cannot_compute(kind):
         (lambda: decompose([["a"]]), "unitary: expected numbers, got <U1"),
         (lambda: decompose(np.full((2, 2), np.nan)), "unitary: expected finite numbers, got nan"),
         (lambda: decompose(np.zeros((2, 2))), "‖U†U − 1‖/√N = 1,"),
+        (lambda: decompose(1e300 * np.eye(2)), r"unitary: expected a unitary matrix, got numbers of up to 1e\+300"),
         (lambda: decompose(np.eye(2), "clements"), "mesh: unknown name 'clements'"),
         (lambda: decompose(np.eye(3), "butterfly"), "ports: a butterfly has a power of two, got 3"),
         (lambda: decompose(np.eye(2), tolerance=-1.0), "tolerance: expected a finite number ≥ 0, got -1.0"),

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -335,6 +336,25 @@ def test_resnet50_against_a_systolic_array(name):
         assert setting == 0
         assert ours.time_s < theirs.time_s / 50
         assert ours.utilization < 0.3
+
+
+@pytest.mark.parametrize("name", ["mrr_bank", "tempo_like"])
+def test_launches_are_no_digital_part(name):
+    """Shares of the time with launches are those without, of so much less, and the launches'."""
+    workload = workload_from("mlp0")
+    plain = engine(name).simulate(workload)
+    slow = engine(name, launch_overhead_cycles=10_000).simulate(workload)
+
+    def time_shares(report):
+        (note,) = [note for note in report.notes if note.startswith("time:")]
+        return {part: float(share) / 100 for share, part in re.findall(r"([\d.]+)% ([a-z -]+)[,;]", note)}
+
+    without, found = time_shares(plain), time_shares(slow)
+    launched = found.pop("operators are launched")
+    groups = round((slow.cycles - plain.cycles) / 10_000)
+    assert groups > 1
+    assert launched == pytest.approx(1e4 * groups / slow.cycles, abs=6e-4)
+    assert found == pytest.approx({part: share * plain.cycles / slow.cycles for part, share in without.items()}, abs=1.2e-3)
 
 
 @pytest.mark.parametrize("name", ["coherent_mzi_56", "mrr_bank"])

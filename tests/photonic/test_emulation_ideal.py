@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from optical_reference import IDEAL, SILENT, codes, engine, multiply
 from torch import nn
 
+import hwsim
 import numerics
 from numerics import InputError, Recipe
 from photonic.emulation.slices import bits_needed, slices
@@ -133,6 +134,22 @@ def test_default_is_tile_and_others_are_named():
         device.emulate(model, seed=-1)
     with pytest.raises(InputError, match="tiles are added in int32"):
         device.emulate(model, Recipe("odd", {"weight": "int8", "activation": "int8", "accumulator": "fp32"}))
+
+
+@pytest.mark.parametrize("fidelity", ["tile", "analytic"])
+@pytest.mark.parametrize(
+    ("where", "message"), [("x", r"x \(of '0'\)"), ("weight", r"weight \(of '0'\)"), ("bias", r"bias \(of '0'\)")]
+)
+def test_numbers_that_are_not_finite_are_refused(fidelity, where, message):
+    """The largest integer of a format is no inf."""
+    for value in (float("inf"), -float("inf"), float("nan")):
+        module, x = torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.ones(2, 4)
+        emulated = hwsim.get_device("mrr_bank").emulate(module, fidelity=fidelity)
+        assert emulated(x).isfinite().all()
+        given = x if where == "x" else dict(emulated.module.named_parameters())[f"0.{where}"].data
+        given.view(-1)[1] = value
+        with pytest.raises(InputError, match=f"{message}: expected finite numbers, got {value}"):
+            emulated(x)
 
 
 def test_no_light_is_refused():

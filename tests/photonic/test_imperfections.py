@@ -73,6 +73,12 @@ def times_crossed(plan, column, port):
     return sum((other < port) != (there(other) < there(port)) for other in range(plan.ports) if other != port)
 
 
+def nearest(phase, every):
+    """Of all phases that can be driven, modulo 2π; the lowest where some are as near."""
+    off = np.abs(np.angle(np.exp(1j * (every - phase))))
+    return every[np.argmax(off < off.min() + 1e-11)]
+
+
 def reference(made):
     """Full matrices, component after component, with the chip's own draws."""
     plan, faults, n = made.layout, made.imperfections, made.layout.mzis
@@ -86,10 +92,11 @@ def reference(made):
         driven = [round(x / step) * step for x in phases]
         if both:
             driven[:n] = [2 * round(x / 2 / step) * step for x in phases[:n]]
-        if steps.full_scale_rad != 2 * pi:  # the highest code is beyond a turn
-            driven = [step * round((x % (2 * pi)) / step) for x in phases]
+        if steps.full_scale_rad != 2 * pi:
+            every = step * np.arange(2**steps.bits)
+            driven = [nearest(x, every) for x in phases]
             if both:
-                driven[:n] = [2 * step * round((x / 2 % (2 * pi)) / step) for x in phases[:n]]
+                driven[:n] = [2 * nearest(x / 2, every) for x in phases[:n]]
         phases = [*driven[: 2 * n], *(driven if steps.outputs else phases)[2 * n :]]
     phases = [x if np.isnan(s) else s for x, s in zip(phases, made.chip.stuck, strict=True)]
     common = [np.exp(-0.5j * (x - y)) if both else 1.0 for x, y in zip(phases[:n], programmed, strict=False)]
@@ -310,6 +317,18 @@ def test_quantisation_error_is_uniform():
         assert abs(error.var() - variance) < CHANCE * variance * sqrt(0.8 / phases.size)
 
 
+@pytest.mark.parametrize("turns", [1, 1.05, 1.5, 2, 4.9, 64])
+def test_the_nearest_phase_of_any_full_scale(turns):
+    """Beside all that can be driven: steps that do not divide a turn lie elsewhere in each, and those past one come round."""
+    phases = np.append(np.random.default_rng(11).uniform(-6 * pi, 6 * pi, 400), [0.0, 1.95 * pi, 2 * pi, -1e-300])
+    for bits in (1, 2, 5, 8):
+        grid = PhaseQuantisation(bits, full_scale_rad=turns * 2 * pi)
+        driven, every = grid.driven(phases), grid.step_rad * np.arange(2**bits)
+        np.testing.assert_allclose(driven, [nearest(phase, every) for phase in phases], rtol=0, atol=1e-11)
+        assert not np.signbit(driven).any()
+    assert PhaseQuantisation(2, full_scale_rad=2.1 * pi).driven([1.95 * pi])[0] == 0
+
+
 @pytest.mark.parametrize("bits", [6, 8, 10])
 def test_matrix_error_against_phase_bits(bits):
     """Each of the 64 phases of an 8×8 mesh moves the matrix by its error at right angles to the others', on average:
@@ -421,6 +440,15 @@ def test_fabricated_meshes_in_an_engine():
         (lambda: PhaseQuantisation(0), "bits: expected ≥ 1, got 0"),
         (lambda: PhaseQuantisation(33), "bits: expected at most 32, got 33"),
         (lambda: PhaseQuantisation(4, full_scale_rad=3.0), "full_scale_rad: expected a finite number ≥ 6.28319, got 3.0"),
+        (lambda: PhaseQuantisation(4, full_scale_rad=403.0), "full_scale_rad: expected at most 64 turns, 128π, got 403.0"),
+        (
+            lambda: PhaseQuantisation(4).driven_in(layout("rectangular", 4), np.ones(3)),
+            "phases: expected shape (…, 16), got (3,)",
+        ),
+        (
+            lambda: PhaseQuantisation(4, outputs=False).driven_in(layout("rectangular", 2), [0, 0, 0, np.inf]),
+            "phases: expected fin",
+        ),
         (lambda: PhaseQuantisation(4, arms="two"), "arms: unknown name 'two'; known: both, one"),
         (lambda: PhaseQuantisation(4, outputs=1), "outputs: expected True or False, got 1"),
         (lambda: StuckShifters(1.5), "share: expected 0 to 1, got 1.5"),
