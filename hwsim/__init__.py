@@ -12,7 +12,7 @@ from hwsim._distribution import VERSION, check_owner
 
 check_owner()  # before anything that would fail less clearly
 
-from hwsim import zoo  # noqa: E402
+from hwsim import explore, zoo  # noqa: E402
 from numerics._lazy import lazy_names  # noqa: E402
 
 __version__ = VERSION
@@ -57,6 +57,7 @@ __all__ = [
     "Workload",
     "__version__",
     "device_names",
+    "explore",
     "get_device",
     "load_workload",
     "plan_memory",

@@ -40,7 +40,7 @@ def study(source: str, data: Mapping[str, Any]) -> StudyFile:
 def run(chosen: StudyFile, arguments: argparse.Namespace) -> int:
     """Run a study, print its front, and write it."""
     from hwsim.explore.study_file import STORES
-    from hwsim.jobs import JobError
+    from hwsim.jobs import Interrupted, JobError
     from hwsim.jobs.executors import check_workers
 
     check_workers(workers=arguments.workers, executor=None, scheduler=arguments.scheduler)
@@ -51,9 +51,13 @@ def run(chosen: StudyFile, arguments: argparse.Namespace) -> int:
     if folder is not None:
         if (folder / STORES[chosen.method]).exists() and not arguments.resume:
             raise InputError(f"--out: {folder} holds a study; --resume goes on with it, or choose another folder")
+        if arguments.resume and (folder / STUDY).is_file() and (folder / STUDY).read_text(encoding="utf-8") != chosen.to_yaml():
+            raise InputError(f"--resume: {folder} holds another study, which {folder / STUDY} describes; choose another folder")
         (folder / STUDY).write_text(chosen.to_yaml(), encoding="utf-8")
     try:
         found = chosen.run(folder, workers=arguments.workers, scheduler=arguments.scheduler, progress="auto")
+    except Interrupted as stop:
+        raise KeyboardInterrupt(str(stop).replace("run it again to go on", "the same command with --resume goes on")) from None
     except JobError as error:
         sys.stderr.write(f"hwsim {chosen.method}: error: {error}\n")
         return 1

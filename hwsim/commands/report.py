@@ -21,6 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")
 
 
+def _newer(folder: Path) -> bool:
+    """Whether a folder's study went on after its exploration was written, or none was."""
+    from hwsim.explore.study_file import STORES
+
+    written = folder / "exploration.json"
+    if not written.is_file():
+        return True
+    stores = [path for name in STORES.values() for path in folder.glob(f"{name}*")]
+    return any(path.stat().st_mtime > written.stat().st_mtime for path in stores) and (folder / _explorations.STUDY).is_file()
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found, and write its views."""
     from hwsim.explore.exploration import Exploration
@@ -30,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     place = Path(arguments.study)
     if arguments.most < 1:
         raise InputError(f"--most: expected an integer ≥ 1, got {arguments.most}")
-    if place.is_dir() and not (place / "exploration.json").is_file():
+    if place.is_dir() and _newer(place):
         if not (place / _explorations.STUDY).is_file():
             raise InputError(
                 f"{place}: neither exploration.json nor {_explorations.STUDY} there; expected a sweep's or search's folder"

@@ -118,6 +118,8 @@ def _steps(name: str, text: str, *, low: Any, high: Any, step: Any) -> list[floa
 def _value(name: str, text: str) -> Any:
     from numerics.documents import read_yaml
 
+    if ":" in text:  # to YAML a number to the base of 60
+        raise InputError(f"--vary: {name}: expected a list or a range, got {text!r} in a list")
     try:
         value = read_yaml(text)
     except InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import pickle
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hwsim._distribution import VERSION
+from hwsim.costs import full_names
 from hwsim.device import Device
+from hwsim.explore.objectives import GROWING
 from hwsim.explore.space import Choice, Configuration, Space
 from hwsim.registry import get_device
 from hwsim.views.display import displayed
@@ -83,9 +86,11 @@ def evaluate_many(
     return rows
 
 
-def _plain(row: Mapping[str, Any]) -> Metrics:
+def _plain(row: Any) -> Metrics:
+    if isinstance(row, int | float) and not isinstance(row, bool):
+        row = {GROWING[0]: row}
     if not isinstance(row, Mapping):
-        raise InputError(f"evaluate: expected a mapping from metrics to numbers, got {type(row).__name__}")
+        raise InputError(f"evaluate: expected a mapping from metrics to numbers, or the accuracy alone, got {type(row).__name__}")
     found: Metrics = {}
     for name, value in row.items():
         if name == "error":
@@ -99,7 +104,8 @@ def _plain(row: Mapping[str, Any]) -> Metrics:
 
 
 def identity_of(evaluate: Any) -> Any:
-    """Plain data that tell an evaluator from others: its own ``identity``, or the name of the function."""
+    """Plain data that tell an evaluator from others: its own ``identity``, or the function's name and text. What a function calls
+    is not looked into: after a change there, take another file."""
     if hasattr(evaluate, "identity"):
         return evaluate.identity()
     if isinstance(evaluate, partial):
@@ -108,6 +114,12 @@ def identity_of(evaluate: Any) -> Any:
         except Exception:  # what cannot be pickled reaches no worker, and is told apart by its name alone
             arguments = "unknown"
         return [identity_of(evaluate.func), arguments]
+    if inspect.isfunction(evaluate):
+        try:
+            source = hashlib.sha256(inspect.getsource(evaluate).encode()).hexdigest()[:16]
+        except (OSError, TypeError):  # typed in at a prompt
+            source = ""
+        return [f"{evaluate.__module__}.{evaluate.__qualname__}", source]
     kind = evaluate if hasattr(evaluate, "__qualname__") else type(evaluate)
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -115,13 +127,20 @@ def identity_of(evaluate: Any) -> Any:
 @displayed
 @dataclass(frozen=True)
 class Together:
-    """Several evaluators as one: the metrics of all.
+    """Several evaluators as one: the metrics of all. ``Together(cost, accuracy)``, or with them in a tuple.
 
     Attributes:
         parts: evaluators; none gives a metric that another gives.
     """
 
     parts: tuple[Callable[[Configuration], Mapping[str, Any]], ...]
+
+    def __init__(self, *parts: Any) -> None:
+        given = parts[0] if len(parts) == 1 and isinstance(parts[0], tuple | list) else parts
+        for one in given:
+            if not callable(one):
+                raise InputError(f"Together: expected functions of a configuration, got {one!r}")
+        object.__setattr__(self, "parts", tuple(given))
 
     def __call__(self, configuration: Configuration, /) -> Metrics:
         """The metrics of all parts."""
@@ -252,7 +271,8 @@ class MachineCost:
         own = {name: value for name, value in configuration.items() if _of_workload(name)}
         event_driven = getattr(self._base(configuration), "event_driven", False)
         needs_default = any(_layer_pattern(name) for name in own) and "formats" not in own and self.recipe is None
-        key = (tuple(sorted(own.items())), configuration.get("device") if needs_default else None, event_driven)
+        # In their order: of formats for the same module the first counts.
+        key = (tuple(own.items()), configuration.get("device") if needs_default else None, event_driven)
         kept: dict[Any, Workload] = self.__dict__.setdefault("_workloads", {})
         if key not in kept:
             if len(kept) >= 64:
@@ -375,16 +395,16 @@ class MachineCost:
             base = self._base({} if device is None else {"device": device})
             if not hasattr(base, "costs"):
                 raise InputError(f"device {base.name!r}: has no method 'costs', which an exploration asks")
-            for name, parameter in parameters.items():
+            if self.fidelity is not None and self.fidelity not in base.fidelities:
+                raise unknown_name(f"fidelity (device {base.name!r})", str(self.fidelity), base.fidelities)
+            fields: dict[str, str] = {}
+            for name in parameters:
                 if _of_workload(name) or name == "device":
                     continue
-                value = parameter.values[0] if isinstance(parameter, Choice) else parameter.low
-                try:
-                    get_device(base, overrides={name: value})
-                except InputError as error:
-                    # A single value may be refused for want of the others; a field that is not there is wrong in any case.
-                    if "unknown field" in str(error) or "is ambiguous" in str(error):
-                        raise
+                (field,) = full_names(base, [{name: None}])[0]  # type: ignore[arg-type]
+                if field in fields:
+                    raise InputError(f"space: {fields[field]} and {name} are the same field, {field}; leave one out")
+                fields[field] = name
         first = {name: one.values[0] if isinstance(one, Choice) else one.low for name, one in parameters.items()}
         try:
             self.workload_of(first)
@@ -407,6 +427,8 @@ class MachineCost:
             model = hashlib.sha256(model.to_json().encode()).hexdigest()
         elif callable(model):
             model = identity_of(model)
+        elif model is not None and ":" in model:
+            model = [model, _source_of(model)]
         elif model is not None and Path(model).is_file():
             model = [model, hashlib.sha256(Path(model).read_bytes()).hexdigest()]
         recipe = None if self.recipe is None else get_recipe(self.recipe).to_dict()
@@ -424,6 +446,17 @@ class MachineCost:
     def __getstate__(self) -> dict[str, Any]:
         """Without what was kept: workers make their own."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+def _source_of(model: str) -> Any:
+    """What tells the function of ``package.module:callable`` from a later version of it."""
+    from importlib import import_module
+
+    module, _, name = model.partition(":")
+    try:
+        return identity_of(getattr(import_module(module), name))
+    except Exception:  # the user's module; what is wrong is said when it is called
+        return None
 
 
 def _layer_pattern(name: str) -> bool:

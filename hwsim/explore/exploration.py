@@ -22,6 +22,8 @@ from numerics.errors import InputError, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hwsim.explore.batches import Anew
+
 STAGES = ("sweep", "search", "random", "rescored")
 """Where a trial came from: a sweep; a search; its baseline of random configurations; the front of the others, evaluated anew by a
 finer evaluator."""
@@ -272,7 +274,9 @@ class Exploration:
 
     # --- a finer look ---------------------------------------------------------------------------------------------------
 
-    def rescored(self, evaluate: Callable[[Configuration], Mapping[str, Any]], *, most: int = 500) -> Exploration:
+    def rescored(
+        self, evaluate: Callable[[Configuration], Mapping[str, Any]], *, most: int = 500, batch: Anew | None = None
+    ) -> Exploration:
         """With configurations evaluated anew by a finer evaluator, whose figures the front is then made of.
 
         First the configurations on the front, then those that none of the finer results dominates, until none is left. Where the
@@ -282,6 +286,7 @@ class Exploration:
         Args:
             evaluate: the finer evaluator.
             most: configurations evaluated anew at most; a note says whether it sufficed.
+            batch: evaluates configurations elsewhere; here, one after another, otherwise.
         """
         start = max((trial.number for trial in self.trials), default=-1) + 1
         left = {repr(sorted(self.trials[i].configuration.items())): i for i in reversed(self._members(STAGES[:-1]))}
@@ -299,14 +304,15 @@ class Exploration:
             if not left:
                 break
             chosen = [keys[i] for i in np.flatnonzero(non_dominated(costs))][: most - len(again)]
-            configurations = [self.trials[left.pop(key)].configuration for key in chosen]
-            rows = evaluate_many(evaluate, configurations)
+            before = [self.trials[left.pop(key)] for key in chosen]
+            configurations = [trial.configuration for trial in before]
+            finer = evaluate_many(evaluate, configurations) if batch is None else batch(evaluate, configurations)
+            # What the finer evaluator does not give stays as it was: an accuracy does not depend on a rung.
+            rows = [row if "error" in row else {**trial.metrics, **row} for trial, row in zip(before, finer, strict=True)]
             new = [
                 Trial(start + len(again) + i, "rescored", c, row)
                 for i, (c, row) in enumerate(zip(configurations, rows, strict=True))
             ]
-            if metrics := [name for row in rows if "error" not in row for name in row]:
-                known_metrics([objective.metric for objective in self.objectives], metrics, what="objective (rescored)")
             again += new
             partly = replace(self, trials=tuple(new))
             fine = np.concatenate([fine, partly._costs(partly._members(("rescored",)))])

@@ -86,12 +86,16 @@ class Constraint:
 
     def violation(self, value: float | None) -> float:
         """By how much a value breaks the bound; 0 where it keeps it, infinite where it is unknown."""
-        if value is None or math.isnan(value):
+        if value is None:
+            return math.inf
+        if isinstance(value, bool | str):
+            raise InputError(f"constraint {self.metric}: expected a metric or parameter of numbers, got {value!r}")
+        if math.isnan(value):
             return math.inf
         return max(0.0, value - self.bound if self.relation == "<=" else self.bound - value)
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.relation} {self.bound:.15g}"
+        return f"{self.metric} {self.relation} {repr(float(self.bound)).removesuffix('.0')}"
 
 
 Objectives = Mapping[str, str] | Iterable[str | Objective] | str | None

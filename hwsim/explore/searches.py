@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hwsim.explore.evaluation import Metrics, evaluate_many, identity_of
+from hwsim.explore.batches import Anew, Place, evaluate_batch, places
+from hwsim.explore.evaluation import Metrics, identity_of
 from hwsim.explore.exploration import Exploration, Trial
 from hwsim.explore.objectives import (
     Constraint,
@@ -23,7 +23,7 @@ from hwsim.explore.objectives import (
     objectives_from,
 )
 from hwsim.explore.space import Choice, Configuration, Real, Space
-from hwsim.explore.sweeps import Draw, Evaluate, Follow, as_space, check_count, check_seed, finished
+from hwsim.explore.sweeps import Draw, Evaluate, Follow, as_space, check_count, check_names, check_seed, finished
 from numerics.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ SAMPLERS = ("nsga2", "tpe", "random")
 (Bergstra et al., NeurIPS 2011), both by Optuna; random configurations alone."""
 
 Sampler = Literal["nsga2", "tpe", "random"]
+
+LEAST_TO_LEARN = 10
+"""Configurations with metrics that a predictor needs."""
 
 
 def search(
@@ -99,20 +102,27 @@ def search(
     if predictor is not None:
         check_count("predictor", predictor)
         extra("sklearn")
+        if predictor < LEAST_TO_LEARN:
+            raise InputError(
+                f"predictor: expected at least {LEAST_TO_LEARN} random configurations to learn from, got {predictor}"
+            )
         if predictor >= trials:
             raise InputError(f"predictor: expected fewer random configurations than trials ({trials}), got {predictor}")
         if sampler == "random":
             raise InputError("predictor: a random search needs none; take sampler 'nsga2' or 'tpe'")
     check_workers(workers=workers, executor=executor, scheduler=scheduler)
-    if hasattr(evaluate, "check"):
-        evaluate.check(space)
+    for one in (evaluate, rescore):
+        if hasattr(one, "check"):
+            one.check(space)  # type: ignore[union-attr]
     goals = Goals(space, objectives_from(objectives), constraints_from(constraints))
+    check_names(space, goals.constraints)
     plan = {
-        "explore": "search", "space": space.to_dict(), "objectives": [str(o) for o in goals.objectives],
+        "explore": "search", "space": space.to_dict(), "order": list(space.names),
+        "objectives": [str(o) for o in goals.objectives],
         "constraints": [str(bound) for bound in goals.constraints], "sampler": sampler, "trials": trials, "batch": batch,
         "seed": seed, "predictor": predictor, "screened": screened if predictor else None, "evaluate": identity_of(evaluate),
     }  # fmt: skip
-    with Record.opened(store, plan, goals) as record, _workers(workers, executor, scheduler) as place:
+    with places(workers, executor, scheduler) as place, Record.opened(store, plan, goals) as record:
         run = _Run(goals, evaluate, record, place, trials=trials, batch=batch)
         drawn = Draw(space, trials if space.size is None else min(trials, space.size), seed)
         with run.progress(name, progress):
@@ -131,11 +141,12 @@ def search(
                 run.learn(seed)
             if sampler != "random":
                 run.stage("random", lambda start, count: drawn.configurations(range(start, start + count)), most=drawn.size)
-    notes = run.notes()
-    return finished(
-        name, space, run.found(), evaluate=evaluate, rescore=rescore, objectives=goals.objectives, constraints=goals.constraints,
-        layers=layers, main="search", notes=notes, predictors=run.predictors,
-    )  # fmt: skip
+        notes = run.notes()
+        return finished(
+            name, space, run.found(), evaluate=evaluate, rescore=rescore, objectives=goals.objectives,
+            constraints=goals.constraints, layers=layers, main="search", notes=notes, predictors=run.predictors,
+            anew=Anew(store, place, progress, name),
+        )  # fmt: skip
 
 
 def search_so_far(
@@ -389,8 +400,10 @@ def _predictor(goals: Goals, history: Sequence[Evaluated], seed: int) -> Predict
     wanted = [o.metric for o in goals.objectives]
     wanted += [b.metric for b in goals.constraints if b.metric not in (*wanted, *goals.space.names)]
     known = [one for one in history if "error" not in one.metrics and all(one.metrics.get(name) is not None for name in wanted)]
-    if len(known) < 10:
-        raise InputError(f"predictor: only {len(known)} of {len(history)} configurations have metrics to learn from; expected 10")
+    if len(known) < LEAST_TO_LEARN:
+        raise InputError(
+            f"predictor: only {len(known)} of {len(history)} configurations have metrics to learn from; expected {LEAST_TO_LEARN}"
+        )
     values = {name: np.array([float(one.metrics[name]) for one in known]) for name in wanted}
     return Predictor.fit(goals.space, [one.configuration for one in known], values, seed=seed)
 
@@ -448,63 +461,13 @@ def _predicted(
     return chosen
 
 
-# --- evaluation ---------------------------------------------------------------------------------------------------------------
-
-
-def _one_of(configurations: Sequence[Configuration], evaluate: Evaluate, trials: range) -> list[Metrics]:
-    return evaluate_many(evaluate, [configurations[i] for i in trials])
-
-
-def _same(evaluate: Evaluate) -> Evaluate:
-    return evaluate
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where configurations are evaluated, as ``run_study`` is told."""
-
-    workers: int | None = None
-    executor: Executor | Callable[[], Executor] | None = None
-    scheduler: str | None = None
-
-
-@contextmanager
-def _workers(
-    workers: int | None, executor: Executor | Callable[[], Executor] | None, scheduler: str | None
-) -> Iterator[Callable[[], Place]]:
-    """Processes that live as long as the search rather than a batch; a pool that broke is made anew when next asked for."""
-    if workers in (None, 1) or executor is not None or scheduler is not None:
-        yield lambda: Place(workers, executor, scheduler)
-        return
-    from concurrent.futures.process import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from hwsim.jobs.worker import start_worker
-
-    pools: list[ProcessPoolExecutor] = []
-
-    def place() -> Place:
-        if not pools or getattr(pools[-1], "_broken", False):
-            pools.append(
-                ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=("", b""))
-            )
-        return Place(executor=pools[-1])
-
-    try:
-        yield place
-    finally:
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-
+# --- the run ------------------------------------------------------------------------------------------------------------------
 
 Proposal = Configuration | tuple[Configuration, dict[str, Any]]
 
 
 class _Run:
     """One search under way: its trials by stage, and what was evaluated already."""
-
-    POOLS = 3
-    """Times that a broken pool is replaced for one batch."""
 
     def __init__(
         self, goals: Goals, evaluate: Evaluate, record: Record, place: Callable[[], Place], *, trials: int, batch: int
@@ -607,18 +570,8 @@ class _Run:
 
     def _evaluated(self, label: str, configurations: list[Configuration]) -> list[Metrics]:
         """Evaluate a batch on the workers. What is done is kept beside the record until the batch is, so a kill loses none."""
-        from hwsim.explore.sweeps import kept_in
-        from hwsim.jobs.runner import Interrupted, run_study
-        from hwsim.jobs.store import JobStore
-        from hwsim.jobs.study import JobError, Study
+        from hwsim.jobs.runner import Interrupted
 
-        study = Study(
-            key={"explore": "batch", "label": label, "configurations": configurations},
-            size=len(configurations),
-            setup=partial(_same, self._evaluate),
-            run=partial(_one_of, configurations),
-            batch=len(configurations) if hasattr(self._evaluate, "many") and self._place() == Place() else 1,
-        )
         done = sum(len(stage) for stage in self._record.stages.values())
 
         def note(pairs: Sequence[tuple[int, Any]]) -> str:
@@ -628,25 +581,13 @@ class _Run:
                 self._update(min(done, 2 * self._trials), self._follow.text())
             return ""
 
-        with kept_in(self._batch_file(label)) as path:
-            for attempt in range(self.POOLS):
-                place = self._place()
-                try:
-                    run_study(
-                        study, store=path, workers=place.workers, executor=place.executor, scheduler=place.scheduler, note=note,
-                        progress="silent", most_failed=len(configurations),
-                    )  # fmt: skip
-                    break
-                except Interrupted:
-                    where = f"{str(self._record.path)!r}; run it again to go on" if self._record.path else "no store, and lost"
-                    raise Interrupted(f"interrupted: {done:,} of {2 * self._trials:,} trials are kept in {where}") from None
-                except JobError:
-                    if self._place() == place or attempt == self.POOLS - 1:
-                        raise
-            kept = JobStore.read(path)
-            rows = dict(kept.results())
-            failures = {t: one.error for one in kept.failures(final=True) for t in range(one.trial, one.stop)}
-        return [rows.get(i) or {"error": f"failed: {failures.get(i, 'no result')}"} for i in range(len(configurations))]
+        try:
+            return evaluate_batch(
+                self._evaluate, configurations, label=label, path=self._batch_file(label), place=self._place, note=note
+            )
+        except Interrupted:
+            where = f"{str(self._record.path)!r}; run it again to go on" if self._record.path else "no store, and lost"
+            raise Interrupted(f"interrupted: {done:,} of {2 * self._trials:,} trials are kept in {where}") from None
 
     def learn(self, seed: int) -> None:
         """How well the last predictor ranks what it has not seen, for the result."""

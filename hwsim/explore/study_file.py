@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hwsim.explore.evaluation import Evaluator, MachineCost, Together
+from hwsim.explore.evaluation import Evaluator, MachineCost, Together, identity_of
 from hwsim.explore.exploration import Exploration
-from hwsim.explore.objectives import GROWING, Constraint, Objective, constraints_from, objectives_from
+from hwsim.explore.objectives import Constraint, Objective, constraints_from, objectives_from
 from hwsim.explore.space import Space
 from hwsim.spec import Count, SpecPart, validate_spec
 from numerics.documents import read_text, read_yaml
@@ -154,7 +154,7 @@ class StudyFile(SpecPart):
         return validate_spec(cls, data, source=str(path))
 
     def evaluator(self, fidelity: str | None = None) -> Evaluator:
-        """What the study evaluates, at another rung if one is named.
+        """What the study evaluates; with a rung, its cost there alone.
 
         Raises:
             InputError: a function that cannot be imported.
@@ -177,7 +177,8 @@ class StudyFile(SpecPart):
                     metrics=self._cost_metrics(),
                 )
             )
-        parts += [named_function(name) for name in functions]
+        if fidelity is None:
+            parts += [named_function(name) for name in functions]
         return parts[0] if len(parts) == 1 else Together(tuple(parts))
 
     def _cost_metrics(self) -> tuple[str, ...]:
@@ -234,15 +235,15 @@ class StudyFile(SpecPart):
 
 
 class _Named:
-    """A function by name, so that workers import it rather than unpickle it; a number alone that it gives is the accuracy."""
+    """A function by name, so that workers import it rather than unpickle it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._function = _imported(name)
 
     def __call__(self, configuration: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = self._function(dict(configuration))
-        return found if isinstance(found, Mapping) else {GROWING[0]: found}
+        found: Mapping[str, Any] = self._function(dict(configuration))
+        return found
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute in ("many", "report", "layers", "check"):
@@ -251,8 +252,7 @@ class _Named:
 
     def identity(self) -> Any:
         """Its name, or its own identity."""
-        own = getattr(self._function, "identity", None)
-        return [self.name, own()] if own is not None else self.name
+        return [self.name, identity_of(self._function)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name,)

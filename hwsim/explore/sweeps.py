@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hwsim.explore.batches import Anew, Evaluate, kept_in, places, same
 from hwsim.explore.evaluation import Metrics, evaluate_many, identity_of
 from hwsim.explore.exploration import Exploration, Trial
 from hwsim.explore.objectives import Constraint, Objectives, constraints_from, known_metrics, objectives_from
@@ -27,8 +26,6 @@ VECTOR_BATCH = 256
 
 LEAST_BATCHES = 64
 """Batches of a sweep where it has as many configurations, so that all workers have some."""
-
-Evaluate = Callable[[Configuration], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -74,28 +71,32 @@ def check_count(name: str, value: Any) -> None:
         raise InputError(f"{name}: expected an integer ≥ 1, got {value!r}")
 
 
+RESERVED = ("trial", "stage", "error", "feasible", "front")
+"""Columns of an exploration's table."""
+
+
+def check_names(space: Space, constraints: Sequence[Constraint], metrics: Iterable[str] = ()) -> None:
+    """Raise ``InputError`` for parameters and metrics that share a name with one another or with a column of the table, and for
+    constraints on parameters without an order."""
+    for name in (*space.names, *metrics):
+        if name in RESERVED:
+            raise InputError(f"{name}: a column of the table is called so; name the parameter or metric otherwise")
+    for name in metrics:
+        if name in space.names:
+            raise InputError(f"{name}: a parameter and a metric are called so; name one of them otherwise")
+    for bound in constraints:
+        parameter = space.parameters.get(bound.metric)
+        if parameter is not None and not parameter.ordered:
+            raise InputError(f"constraint {bound.metric}: expected a metric or parameter of numbers, got one of {parameter}")
+
+
 def as_space(space: Space | Mapping[str, Any]) -> Space:
     """A space as it may be given."""
     return space if isinstance(space, Space) else Space(space)
 
 
-def _same(evaluate: Evaluate) -> Evaluate:
-    """The state of a worker: the evaluator as it came."""
-    return evaluate
-
-
 def _evaluated(draw: Draw, evaluate: Evaluate, trials: range) -> list[Metrics]:
     return evaluate_many(evaluate, draw.configurations(trials))
-
-
-@contextmanager
-def kept_in(store: str | Path | None) -> Iterator[Path]:
-    """The store asked for, or one that goes at the end."""
-    if store is not None:
-        yield Path(store)
-        return
-    with tempfile.TemporaryDirectory(prefix="hwsim-explore-") as folder:
-        yield Path(folder) / "trials.sqlite"
 
 
 def sweep(
@@ -145,6 +146,7 @@ def sweep(
     space = as_space(space)
     check_seed(seed)
     bounds = constraints_from(constraints)
+    check_names(space, bounds)
     asked = None if objectives is None else objectives_from(objectives)
     if sample is not None:
         check_count("sample", sample)
@@ -155,13 +157,22 @@ def sweep(
         space.configuration(0)  # says which parameter has no grid
     if draw.size > MOST_ON_GRID:
         raise InputError(f"space: {draw.size:,} configurations, more than {MOST_ON_GRID:,}; draw a sample, or use hwsim.search")
-    if hasattr(evaluate, "check"):
-        evaluate.check(space)
+    for one in (evaluate, rescore):
+        if hasattr(one, "check"):
+            one.check(space)  # type: ignore[union-attr]
     follow = Follow(space, asked, bounds)
     study = Study(
-        key={"explore": "sweep", "space": space.to_dict(), "sample": sample, "seed": seed, "evaluate": identity_of(evaluate)},
+        # Trials are places on the grid, which depend on the order of the parameters.
+        key={
+            "explore": "sweep",
+            "space": space.to_dict(),
+            "order": list(space.names),
+            "sample": sample,
+            "seed": seed,
+            "evaluate": identity_of(evaluate),
+        },
         size=draw.size,
-        setup=partial(_same, evaluate),
+        setup=partial(same, evaluate),
         run=partial(_evaluated, draw),
         batch=min(VECTOR_BATCH, -(-draw.size // LEAST_BATCHES)) if hasattr(evaluate, "many") else 1,
     )
@@ -171,9 +182,11 @@ def sweep(
             label=name,
         )  # fmt: skip
         trials = _trials_in(path, draw)
-    return finished(
-        name, space, trials, evaluate=evaluate, rescore=rescore, objectives=asked, constraints=bounds, layers=layers, main="sweep"
-    )
+    with places(workers, executor, scheduler) as place:
+        return finished(
+            name, space, trials, evaluate=evaluate, rescore=rescore, objectives=asked, constraints=bounds, layers=layers,
+            main="sweep", anew=Anew(store, place, progress, name),
+        )  # fmt: skip
 
 
 def _trials_in(path: Path, draw: Draw, *, whole: bool = True) -> list[Trial]:
@@ -219,7 +232,8 @@ def sweep_so_far(
     space = as_space(space)
     draw = Draw(space, None if sample is None or (space.size is not None and sample >= space.size) else sample, seed)
     stored = JobStore.read(store).key
-    if stored.get("explore") != "sweep" or stored.get("space") != space.to_dict() or stored.get("sample") != draw.sample:
+    asked = {"explore": "sweep", "space": space.to_dict(), "order": list(space.names), "sample": draw.sample, "seed": seed}
+    if any(stored.get(name) != value for name, value in asked.items()):
         raise InputError(f"store: {str(store)!r} holds another study; name its own file")
     return finished(
         name, space, _trials_in(Path(store), draw, whole=False), evaluate=evaluate, rescore=None,
@@ -241,6 +255,7 @@ def finished(
     main: str,
     notes: Sequence[str] = (),
     predictors: Sequence[Mapping[str, Any]] = (),
+    anew: Anew | None = None,
 ) -> Exploration:
     """The exploration of evaluated trials: its front re-scored, its layers looked up."""
     metrics = metric_names(trials)
@@ -256,7 +271,7 @@ def finished(
         name, space, trials, objectives=objectives, constraints=constraints, notes=notes, predictors=predictors, main=main
     )
     if rescore is not None:
-        found = found.rescored(rescore)
+        found = found.rescored(rescore, batch=anew)
     return found.with_layers(evaluate, layers, finer=rescore)
 
 
@@ -273,7 +288,7 @@ class Follow:
     """The best so far, for the progress line; the first row shows whether there are such metrics as are asked for."""
 
     def __init__(self, space: Space, objectives: Sequence[Any] | None, constraints: Sequence[Constraint]) -> None:
-        self._parameters = space.names
+        self._space = space
         self._objectives = objectives
         self._checked = False
         self._constraints = tuple(constraints)
@@ -285,9 +300,10 @@ class Follow:
         if "error" in row:
             self._refused += 1
             return
-        if not self._checked and self._objectives is not None:
-            known_metrics([objective.metric for objective in self._objectives], row, what="objective")
-            bounded = [bound.metric for bound in self._constraints if bound.metric not in self._parameters]
+        if not self._checked:
+            check_names(self._space, self._constraints, row)
+            known_metrics([objective.metric for objective in self._objectives or ()], row, what="objective")
+            bounded = [bound.metric for bound in self._constraints if bound.metric not in self._space.names]
             known_metrics(bounded, row, what="constraint's metric")
         self._checked = True
         if any(bound.metric in row and bound.violation(row[bound.metric]) for bound in self._constraints):

@@ -34,7 +34,13 @@ def save_exploration(exploration: Exploration, folder: Path) -> list[Path]:
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
             written.append(folder / name)
         if find_spec("pyarrow") is not None:
-            exploration.table.to_parquet(folder / "table.parquet", engine="pyarrow", index=False)
+            table = exploration.table
+            mixed = {
+                name: table[name].map(str)
+                for name in exploration.space.names
+                if len({type(value) for value in table[name]}) > 1 and table[name].dtype == object
+            }
+            table.assign(**mixed).to_parquet(folder / "table.parquet", engine="pyarrow", index=False)
             written.append(folder / "table.parquet")
         (folder / "report.html").write_text(page(data), encoding="utf-8", newline="\n")
         written.append(folder / "report.html")

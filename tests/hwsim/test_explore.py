@@ -15,7 +15,7 @@ import pytest
 from explore_subjects import GOALS, SPACE, counted, failing, toy
 
 import hwsim
-from hwsim.explore import Exploration, MachineCost, Space, Together
+from hwsim.explore import Constraint, Exploration, MachineCost, Space, Together
 from hwsim.explore.evaluation import evaluate_many
 from hwsim.jobs import Interrupted
 from numerics.errors import InputError
@@ -374,3 +374,73 @@ def test_a_search_cut_short_between_two_records_goes_on(tmp_path, monkeypatch, r
     assert again.table.equals(whole.table)
     assert again.notes == whole.notes
     assert [p.name for p in tmp_path.iterdir()] == ["s.sqlite"]
+
+
+def test_a_store_belongs_to_the_order_of_the_parameters(tmp_path):
+    """Trials are places on the grid: with the parameters swapped they would be other configurations."""
+    hwsim.sweep(toy, SPACE, objectives=GOALS, store=tmp_path / "t.sqlite")
+    turned = dict(reversed(SPACE.items()))
+    with pytest.raises(InputError, match=r"study\.order: stored"):
+        hwsim.sweep(toy, turned, objectives=GOALS, store=tmp_path / "t.sqlite")
+
+
+def test_what_is_evaluated_anew_is_kept_too(tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    store = {"store": tmp_path / "t.sqlite", "objectives": GOALS, "rescore": partial(counted, str(marks))}
+    first = hwsim.sweep(toy, SPACE, **store, workers=2)
+    again = hwsim.sweep(toy, SPACE, **store)
+    assert again.table.equals(first.table)
+    assert {len(path.read_text()) for path in marks.iterdir()} == {1}
+
+
+def test_a_finer_evaluator_need_not_give_every_metric():
+    def coarse(configuration):
+        return {"t": configuration["a"], "e": 10 - configuration["a"], "accuracy": configuration["a"] / 10}
+
+    def fine(configuration):
+        return {"t": 2 * configuration["a"], "e": 10 - configuration["a"]}
+
+    found = hwsim.sweep(coarse, {"a": [1, 3, 5]}, objectives=["t", "e"], constraints="accuracy >= 0.2", rescore=fine)
+    assert [(t.value("t"), t.value("accuracy")) for t in found.front_trials] == [(6, 0.3), (10, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("space", "more", "error"),
+    [
+        ({"rows": [4], "array.rows": [8]}, {}, "space: rows and array.rows are the same field, array.rows; leave one out"),
+        (
+            {"dataflow": ["ws", "os"]},
+            {"constraints": "dataflow <= 3"},
+            "constraint dataflow: expected a metric or parameter of numb",
+        ),
+        ({"stage": [1]}, {}, "stage: a column of the table is called so; name the parameter or metric otherwise"),
+        ({"array.rows": [8, 16]}, {"constraints": "tim_s <= 3"}, "constraint's metric: unknown name 'tim_s'"),
+    ],
+)
+def test_names_that_clash_are_refused_at_once(space, more, error):
+    cost = MachineCost("explore_subjects:mlp", device="gemmini_16x16", fidelity="analytic")
+    with pytest.raises(InputError) as caught:
+        hwsim.sweep(cost, space, **more)
+    assert str(caught.value).startswith(error)
+
+
+def test_an_unknown_rung_is_refused_before_the_work():
+    cost = MachineCost("explore_subjects:mlp", device="gemmini_16x16", fidelity="bogus")
+    for arguments in ({"evaluate": cost}, {"evaluate": MachineCost("explore_subjects:mlp", device="tpu_v1"), "rescore": cost}):
+        with pytest.raises(InputError, match=r"fidelity .*: unknown name 'bogus'"):
+            hwsim.sweep(space={"array.rows": [8]}, **arguments)
+
+
+def test_of_patterns_for_the_same_layer_the_first_counts(cost):
+    first = cost.workload_of({"formats": "int8", "weights.*": "int4", "weights.0": "int8"})
+    other = cost.workload_of({"formats": "int8", "weights.0": "int8", "weights.*": "int4"})
+    assert other.bytes_by_role()["weight"] - first.bytes_by_role()["weight"] == 64 * 32 // 2
+
+
+def test_bounds_and_numbers_alone_survive_as_they_are(tmp_path):
+    found = hwsim.sweep(lambda c: c["a"], {"a": [0.3, 0.1 + 0.2]}, constraints=[Constraint("accuracy", "<=", 0.1 + 0.2)])
+    assert found.objectives[0].direction == "max"
+    again = Exploration.from_dict(found.to_dict())
+    assert again.constraints == found.constraints
+    assert again.table.equals(found.table)
