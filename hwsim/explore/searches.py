@@ -6,23 +6,21 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwsim.explore.batches import Anew, Place, evaluate_batch, places
 from hwsim.explore.evaluation import Metrics, identity_of
 from hwsim.explore.exploration import Exploration, Trial
+from hwsim.explore.goals import Evaluated, Goals, key_of
 from hwsim.explore.objectives import (
     Constraint,
-    Objective,
     Objectives,
     constraints_from,
     extra,
-    known_metrics,
     objectives_from,
 )
-from hwsim.explore.space import Choice, Configuration, Real, Space
+from hwsim.explore.space import Configuration, Space
 from hwsim.explore.sweeps import Draw, Evaluate, Follow, as_space, check_count, check_names, check_seed, finished
 from numerics.errors import InputError, unknown_name
 
@@ -196,87 +194,6 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-# --- goals, as Optuna has them ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Goals:
-    """Space, objectives and constraints together."""
-
-    space: Space
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-
-    @property
-    def directions(self) -> list[Literal["minimize", "maximize"]]:
-        """Optuna's words for what is sought."""
-        return ["minimize" if objective.direction == "min" else "maximize" for objective in self.objectives]
-
-    def values(self, metrics: Mapping[str, Any]) -> list[float] | None:
-        """The objectives' values; None where one is unknown or the configuration was refused."""
-        if "error" in metrics:
-            return None
-        known_metrics([objective.metric for objective in self.objectives], metrics, what="objective")
-        values = [metrics[objective.metric] for objective in self.objectives]
-        return None if None in values else [float(value) for value in values]
-
-    def violations(self, configuration: Configuration, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Constraint → by how much it is broken; 0 where it is kept."""
-        known = {**configuration, **metrics}
-        known_metrics([bound.metric for bound in self.constraints], known, what="constraint's metric")
-        # Optuna's databases hold no infinity.
-        return {str(bound): min(bound.violation(known[bound.metric]), 1e300) for bound in self.constraints}
-
-    def distributions(self) -> dict[str, Any]:
-        """The space as Optuna's distributions. Choices of numbers become their places, so that neighbours are near."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        found: dict[str, Any] = {}
-        for name, parameter in self.space.parameters.items():
-            if isinstance(parameter, Choice):
-                if parameter.ordered:
-                    found[name] = IntDistribution(0, parameter.size - 1)
-                else:
-                    found[name] = CategoricalDistribution(parameter.values)
-            elif isinstance(parameter, Real):
-                found[name] = FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-            else:
-                high = parameter.low + (parameter.size - 1) * parameter.step
-                found[name] = IntDistribution(parameter.low, high, step=parameter.step, log=parameter.log)
-        return found
-
-    def configuration(self, params: Mapping[str, Any]) -> Configuration:
-        """A configuration from Optuna's parameters."""
-        found = {}
-        for name, parameter in self.space.parameters.items():
-            ordered = isinstance(parameter, Choice) and parameter.ordered
-            found[name] = sorted(parameter.values)[params[name]] if ordered else params[name]  # type: ignore[union-attr]
-        return found
-
-    def params(self, configuration: Configuration) -> dict[str, Any]:
-        """Optuna's parameters of a configuration."""
-        found = {}
-        for name, parameter in self.space.parameters.items():
-            ordered = isinstance(parameter, Choice) and parameter.ordered
-            value = configuration[name]
-            found[name] = sorted(parameter.values).index(value) if ordered else value  # type: ignore[union-attr]
-        return found
-
-
-def _key(configuration: Configuration) -> str:
-    return repr(sorted(configuration.items()))
-
-
-@dataclass
-class Evaluated:
-    """A trial of a stage, as it is recorded."""
-
-    configuration: Configuration
-    metrics: Metrics
-    system: dict[str, Any] = field(default_factory=dict)
-    """What a sampler of Optuna noted beside it."""
-
-
 # --- what is kept -------------------------------------------------------------------------------------------------------------
 
 
@@ -370,12 +287,12 @@ def _asked(
     study = _in_memory(goals)
     study.add_trials([frozen(goals, one) for one in history])
     study.sampler = _sampler(sampler, seed=seed, start=start, population=count)
-    seen = {_key(one.configuration) for one in history}
+    seen = {key_of(one.configuration) for one in history}
     new: list[Any] = []
     again: list[Any] = []
     for _ in range(ASKS * count):
         trial = study.ask(goals.distributions())
-        key = _key(goals.configuration(trial.params))
+        key = key_of(goals.configuration(trial.params))
         (again if key in seen else new).append(trial)
         seen.add(key)
         if len(new) == count:
@@ -420,7 +337,7 @@ def _predicted(
     from hwsim.explore.objectives import non_dominated
 
     predictor = _predictor(goals, history, seed)
-    seen = {_key(one.configuration) for one in history}
+    seen = {key_of(one.configuration) for one in history}
     population = min(50, screened)
     study = _in_memory(goals)
     candidates: dict[str, tuple[Configuration, list[float], float]] = {}
@@ -436,8 +353,8 @@ def _predicted(
             for bound, amount in violations.items():
                 trial.set_constraint(bound, amount)
             study.tell(trial, values)
-            if _key(configuration) not in seen:
-                candidates.setdefault(_key(configuration), (configuration, values, sum(violations.values())))
+            if key_of(configuration) not in seen:
+                candidates.setdefault(key_of(configuration), (configuration, values, sum(violations.values())))
     chosen: list[Configuration] = []
     left = list(candidates.values())
     while left and len(chosen) < count:
@@ -538,7 +455,7 @@ class _Run:
     def _recall(self, stage: str, start: int, stop: int) -> None:
         """Whole batches of the record are known. Of one that was cut short nothing is, so that its own file asks for the same."""
         for one in self._record.stages[stage][start:stop]:
-            key = _key(one.configuration)
+            key = key_of(one.configuration)
             self._again += key in self._known
             self._known[key] = one.metrics
         self._discard(f"{stage}-{start:06d}")
@@ -547,7 +464,7 @@ class _Run:
         """Metrics of each, from what is known or evaluated now."""
         new: dict[str, Configuration] = {}
         for configuration in configurations:
-            key = _key(configuration)
+            key = key_of(configuration)
             if key in self._known or key in new:
                 self._again += 1
             else:
@@ -557,7 +474,7 @@ class _Run:
             for key, row in zip(new, rows, strict=True):
                 self._known[key] = row
                 self._follow.take(row)
-        return [dict(self._known[_key(configuration)]) for configuration in configurations]
+        return [dict(self._known[key_of(configuration)]) for configuration in configurations]
 
     def _batch_file(self, label: str) -> Path | None:
         path = self._record.path
